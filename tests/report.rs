@@ -1,0 +1,5 @@
+//! What a run leaves for people: numbers with intervals, event files, the metrics log and the page.
+
+mod report {
+    mod statistics;
+}
