@@ -3,6 +3,7 @@
 //! Modules in the order in which one preference pair travels through them.
 
 pub mod demo; // the embedded default's pairs
+pub mod evaluation; // held-out accuracy with intervals, and judges that read nothing
 pub mod preference; // a row of a file -> PreferencePair
 pub mod record; // Rollout: what sampling leaves behind
 pub mod report;
