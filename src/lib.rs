@@ -29,11 +29,22 @@
 //!
 //! Pure (no tensor, no device anywhere below them): tokenizer preference record demo rubric reward report.
 
+pub mod bench;
+pub mod checkpoint;
+pub mod cli;
 pub mod demo;
+pub mod device;
 pub mod evaluation;
+pub mod grpo;
+pub mod ops;
+pub mod optimizer;
 pub mod preference;
+pub mod qwen3;
 pub mod record;
 pub mod report;
 pub mod reward;
+pub mod rollout;
 pub mod rubric;
+pub mod tensor;
 pub mod tokenizer;
+pub mod trainer;

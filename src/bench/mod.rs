@@ -1,0 +1,1 @@
+//! Self-test and benchmarks of kernels, rollouts, steps.

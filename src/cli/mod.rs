@@ -1,0 +1,1 @@
+//! One file a subcommand: as typed, checked, one library call.

@@ -1,0 +1,82 @@
+//! Where memory lies and code runs: the host's threads today, CUDA behind the same handles. The only home of `unsafe`.
+
+#![allow(unsafe_code)]
+
+mod blocks;
+mod exp;
+mod float;
+mod host;
+mod memory;
+mod product;
+mod stream;
+
+pub use blocks::{BlockMut, grid_mut};
+pub use float::{Float, Scalar};
+pub use host::Host;
+pub use memory::{Memory, MemoryMut, Region};
+pub use product::{LEAF, Matrix, MatrixMut, product};
+pub use stream::Stream;
+
+/// A place to compute. Closed: operators match on it once.
+#[derive(Clone, Debug)]
+pub enum Device {
+    /// The CPU and its memory.
+    Host(Host),
+    /// An NVIDIA GPU.
+    Cuda(Cuda),
+}
+
+/// An open CUDA device. This build has no kernels, so no value of this type exists.
+#[derive(Clone, Debug)]
+pub enum Cuda {}
+
+/// What the user asked for with `--device`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeviceChoice {
+    /// The best device present.
+    Auto,
+    /// The CPU.
+    Cpu,
+    /// CUDA device of this index.
+    Cuda(usize),
+}
+
+/// What can go wrong with a device.
+#[derive(Debug, thiserror::Error)]
+pub enum DeviceError {
+    /// CUDA was asked for.
+    #[error("--device cuda:{0}: this build has no CUDA kernels yet; use --device cpu")]
+    CudaNotBuilt(usize),
+    /// The CPU is older than the supported platform.
+    #[error("this CPU lacks AVX2 or FMA; patarm supports Linux on x86-64-v3 (2013 and later)")]
+    CpuTooOld,
+    /// Threads could not be started.
+    #[error("cannot start {threads} threads: {source}")]
+    Threads {
+        /// How many were asked for.
+        threads: usize,
+        /// Why not.
+        source: rayon::ThreadPoolBuildError,
+    },
+}
+
+impl Device {
+    /// Opens what was asked for; `threads` host threads (0: one per core).
+    ///
+    /// # Errors
+    /// When the device is absent or not supported by this build.
+    pub fn open(choice: DeviceChoice, threads: usize) -> Result<Self, DeviceError> {
+        match choice {
+            DeviceChoice::Auto | DeviceChoice::Cpu => Ok(Self::Host(Host::open(threads)?)),
+            DeviceChoice::Cuda(index) => Err(DeviceError::CudaNotBuilt(index)),
+        }
+    }
+
+    /// Runs `f` on the device's own threads, so that parallel work inside needs no hand-over.
+    pub fn enter<R: Send>(&self, f: impl FnOnce() -> R + Send) -> R {
+        match self {
+            Self::Host(host) => host.enter(f),
+            Self::Cuda(cuda) => match *cuda {},
+        }
+    }
+}

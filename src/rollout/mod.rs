@@ -1,0 +1,1 @@
+//! Samples judgements: scheduler, KV pool, generate.
