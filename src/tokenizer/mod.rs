@@ -1,7 +1,21 @@
 //! Text to tokens and back: byte-level BPE and chat templates.
+//!
+//! Text is plain unless it is said otherwise: [`Tokenizer::encode`] never yields a control token, whatever the text
+//! says. Only [`Tokenizer::encode_with_specials`] reads control strings, and only rendered templates go there.
 
+mod bpe;
+mod codec;
+mod detokenizer;
+mod error;
+mod files;
 mod message;
 mod token;
+mod train;
 
+pub use codec::{Specials, Tokenizer};
+pub use detokenizer::Detokenizer;
+pub use error::TokenizerError;
+pub use files::TokenizerFiles;
 pub use message::{Message, Role};
 pub use token::TokenId;
+pub use train::{TrainOptions, train};
