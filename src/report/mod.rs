@@ -1,5 +1,11 @@
 //! Metrics and judgements as people look at them: TensorBoard events, one self-contained HTML page, tables.
 
+mod events;
+mod json_lines;
+mod metrics;
 mod statistics;
 
+pub use events::EventFile;
+pub use json_lines::{JsonLines, RowError, read_rows};
+pub use metrics::{MetricsError, MetricsLog, Note, Notice, Origin, Row, Sink, Start};
 pub use statistics::{Estimate, StatisticsError, bootstrap_mean, paired_bootstrap, quantile, wilson};
