@@ -15,7 +15,8 @@ pub struct EventFile {
 impl EventFile {
     /// Makes `events.out.tfevents.<seconds>.<host>.<pid>.<n>` in `folder`, which is made if it is missing.
     ///
-    /// A run that goes on writes a file of its own, which begins by telling TensorBoard to forget later steps.
+    /// A run that goes on writes a file of its own. Each file begins with a session start: TensorBoard takes the first
+    /// as the run's, and at a later one forgets the steps that are void.
     ///
     /// # Errors
     /// What the system said.
@@ -31,10 +32,11 @@ impl EventFile {
             .expect("the numbers do not end")?;
         let mut events = Self { tail: Tail::new(file, 0)? };
         events.event(origin.time, 0, |event| event.text(3, "brain.Event:2"))?;
-        if let Start::After(step) = start {
-            events
-                .event(origin.time, step + 1, |event| event.message(7, |log| log.number(1, SESSION_START)))?;
-        }
+        let first = match start {
+            Start::Fresh => 0,
+            Start::After(step) => step + 1,
+        };
+        events.event(origin.time, first, |event| event.message(7, |log| log.number(1, SESSION_START)))?;
         Ok(events)
     }
 
@@ -69,7 +71,7 @@ impl Sink for EventFile {
     }
 }
 
-/// `SessionLog.START`: data of this step and later, from files before, is void.
+/// `SessionLog.START`: what earlier files say of this step and later ones is void.
 const SESSION_START: u64 = 1;
 /// `DT_STRING`.
 const STRING: u64 = 7;

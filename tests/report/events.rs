@@ -119,12 +119,12 @@ fn scalars_come_back_from_an_event_file_with_their_step_and_time() {
     assert_eq!(path.file_name().unwrap(), "events.out.tfevents.1790000000.a-machine-b.77.0");
     let file = std::fs::read(path).unwrap();
     let events = payloads(&file);
-    assert_eq!(events.len(), 2);
+    assert_eq!(events.len(), 3);
     assert_eq!(
         fields(events[0]),
         [Field::Double(1, 1_790_000_000.5), Field::Number(2, 0), Field::Bytes(3, b"brain.Event:2")]
     );
-    let event = fields(events[1]);
+    let event = fields(events[2]);
     assert_eq!(event[..2], [Field::Double(1, 1_790_000_009.25), Field::Number(2, 300)]);
     let values = inner(&fields(inner(&event, 5)[0]), 1);
     assert_eq!(fields(values[0]), [Field::Bytes(1, b"reward"), Field::Float(2, 0.75)]);
@@ -138,7 +138,7 @@ fn a_text_is_a_scalar_string_tensor_of_the_text_plugin() {
     let text = "long ".repeat(60);
     events.note(&Note { step: 4, time: 1.0, tag: "config".into(), text: text.clone() }).unwrap();
     let file = std::fs::read(only_file(folder.path())).unwrap();
-    let event = fields(payloads(&file)[1]);
+    let event = fields(payloads(&file)[2]);
     let value = fields(inner(&fields(inner(&event, 5)[0]), 1)[0]);
     assert_eq!(inner(&value, 1), [b"config"]);
     let tensor = fields(inner(&value, 8)[0]);
@@ -148,13 +148,15 @@ fn a_text_is_a_scalar_string_tensor_of_the_text_plugin() {
 }
 
 #[test]
-fn a_resumed_run_writes_a_second_file_that_voids_later_steps() {
+fn every_file_starts_a_session_and_a_resumed_one_voids_later_steps() {
     let folder = tempfile::tempdir().unwrap();
     EventFile::create(folder.path(), &origin(), Start::Fresh).unwrap();
     EventFile::create(folder.path(), &origin(), Start::After(20)).unwrap();
-    let path = folder.path().join("events.out.tfevents.1790000000.a-machine-b.77.1");
-    let file = std::fs::read(path).unwrap();
-    let event = fields(payloads(&file)[1]);
-    assert_eq!(event[1], Field::Number(2, 21));
-    assert_eq!(fields(inner(&event, 7)[0]), [Field::Number(1, 1)], "SessionLog.START");
+    for (n, first_step) in [(0, 0), (1, 21)] {
+        let path = folder.path().join(format!("events.out.tfevents.1790000000.a-machine-b.77.{n}"));
+        let file = std::fs::read(path).unwrap();
+        let event = fields(payloads(&file)[1]);
+        assert_eq!(event[1], Field::Number(2, first_step));
+        assert_eq!(fields(inner(&event, 7)[0]), [Field::Number(1, 1)], "SessionLog.START");
+    }
 }
