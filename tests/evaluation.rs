@@ -94,7 +94,7 @@ fn regression_finds_a_telling_word_and_nothing_in_coin_flips() {
     let flipped = |count, offset| -> Vec<_> {
         let mut pairs = worded(count, offset);
         for (i, pair) in pairs.iter_mut().enumerate() {
-            if (i * i * 2_654_435_761 >> 7) & 1 == 1 {
+            if ((i * i * 2_654_435_761) >> 7) & 1 == 1 {
                 std::mem::swap(&mut pair.chosen, &mut pair.rejected);
             }
         }
