@@ -17,7 +17,17 @@ pub struct BlockMut<'a, T> {
 // SAFETY: a block is a set of disjoint `&mut [T]` rows.
 unsafe impl<T: Send> Send for BlockMut<'_, T> {}
 
-impl<T> BlockMut<'_, T> {
+impl<'a, T> BlockMut<'a, T> {
+    /// The matrix of `size` whose row i starts at `i * stride` of `data`.
+    pub fn new(data: &'a mut [T], size: [usize; 2], stride: usize) -> Self {
+        let [rows, columns] = size;
+        let reach = rows.saturating_sub(1) * stride + columns;
+        assert!(columns <= stride || rows <= 1, "rows of {columns} overlap at a stride of {stride}");
+        assert!(rows * columns == 0 || reach <= data.len(), "a block of {size:?} leaves its memory");
+        let start = NonNull::from(data).cast();
+        Self { start, stride, rows: 0..rows, columns: 0..columns, life: PhantomData }
+    }
+
     /// Row `i` of the block (0 is the block's first).
     pub fn row(&mut self, i: usize) -> &mut [T] {
         assert!(i < self.rows.len(), "row {i} of a block of {}", self.rows.len());

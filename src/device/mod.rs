@@ -14,7 +14,7 @@ pub use blocks::{BlockMut, grid_mut};
 pub use float::{Float, Scalar};
 pub use host::Host;
 pub use memory::{Memory, MemoryMut, Region};
-pub use product::{LEAF, Matrix, MatrixMut, product};
+pub use product::{LEAF, Matrix, MatrixMut, Write, product, product_serial};
 pub use stream::Stream;
 
 /// A place to compute. Closed: operators match on it once.

@@ -2,6 +2,8 @@ use std::ops::Range;
 
 use crate::tensor::{DType, Dims};
 
+pub use crate::device::Write;
+
 /// A launch refused: what the operator expected and what it got.
 #[derive(Debug, thiserror::Error)]
 pub enum OpError {
@@ -59,15 +61,6 @@ pub fn expect_dtype(
     expected: DType,
 ) -> Result<(), OpError> {
     if got == expected { Ok(()) } else { Err(OpError::Type { op, tensor, got, expected }) }
-}
-
-/// What happens to the output's old value.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Write {
-    /// Overwritten.
-    Set,
-    /// Added to: the sum starts from it.
-    Add,
 }
 
 /// Row ranges of a packed batch inside which sums over tokens are taken; leaf sums are then added in ascending order. A batch

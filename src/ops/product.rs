@@ -127,10 +127,10 @@ fn into<T: Element>(
 ) -> Result<(), OpError> {
     let (rows, columns) = matrix(c.view());
     if c.dtype() == T::DTYPE {
-        product(host, a, b, MatrixMut::new(c.host_mut::<T>(), rows, columns), write == Write::Add);
+        product(host, a, b, MatrixMut::new(c.host_mut::<T>(), rows, columns), write);
     } else {
         super::expect_dtype(op, "output", c.dtype(), T::DTYPE.accumulator())?;
-        product(host, a, b, MatrixMut::new(c.host_mut::<T::Acc>(), rows, columns), write == Write::Add);
+        product(host, a, b, MatrixMut::new(c.host_mut::<T::Acc>(), rows, columns), write);
     }
     Ok(())
 }

@@ -1,18 +1,11 @@
-//! Matrix products on the host, under one reduction contract whatever the shape.
-
 use std::ops::Range;
-
-use super::{Float, Host, Scalar};
-
-/// Length of the runs of k that are summed from zero before they are added up.
-pub const LEAF: usize = 512;
 
 /// A matrix in memory: rows, columns, and the distance between neighbours of each.
 #[derive(Clone, Copy, Debug)]
 pub struct Matrix<'a, T> {
     data: &'a [T],
-    size: [usize; 2],
-    stride: [usize; 2],
+    pub(super) size: [usize; 2],
+    pub(super) stride: [usize; 2],
 }
 
 impl<'a, T: Copy> Matrix<'a, T> {
@@ -41,7 +34,8 @@ impl<'a, T: Copy> Matrix<'a, T> {
         Self::strided(data, [rows.len(), self.size[1]], self.stride)
     }
 
-    fn at(&self, i: usize, j: usize) -> T {
+    #[inline(always)]
+    pub(super) fn at(&self, i: usize, j: usize) -> T {
         self.data[i * self.stride[0] + j * self.stride[1]]
     }
 }
@@ -49,9 +43,9 @@ impl<'a, T: Copy> Matrix<'a, T> {
 /// A row-major matrix to write to.
 #[derive(Debug)]
 pub struct MatrixMut<'a, T> {
-    data: &'a mut [T],
-    rows: usize,
-    columns: usize,
+    pub(super) data: &'a mut [T],
+    pub(super) rows: usize,
+    pub(super) columns: usize,
 }
 
 impl<'a, T> MatrixMut<'a, T> {
@@ -60,27 +54,4 @@ impl<'a, T> MatrixMut<'a, T> {
         assert_eq!(data.len(), rows * columns);
         Self { data, rows, columns }
     }
-}
-
-/// c (= or +=) a b in the contract's order: the plain form that every faster body must equal bit for bit.
-pub fn product<A, C>(host: &Host, a: Matrix<'_, A>, b: Matrix<'_, A>, c: MatrixMut<'_, C>, add: bool)
-where
-    A: Scalar,
-    C: Scalar<Sum = A::Sum>,
-{
-    assert!(a.size[1] == b.size[0] && [a.size[0], b.size[1]] == [c.rows, c.columns]);
-    let k = a.size[1];
-    host.chunks_mut(c.data, c.columns.max(1), |i, row| {
-        for (j, c) in row.iter_mut().enumerate() {
-            let mut total = if add { c.widen() } else { A::Sum::ZERO };
-            for leaf in (0..k).step_by(LEAF) {
-                let mut sum = A::Sum::ZERO;
-                for p in leaf..k.min(leaf + LEAF) {
-                    sum = a.at(i, p).widen().fma(b.at(p, j).widen(), sum);
-                }
-                total += sum;
-            }
-            *c = C::narrow(total);
-        }
-    });
 }
