@@ -6,6 +6,7 @@ use super::bpe;
 use super::detokenizer::{Detokenizer, token_bytes};
 use super::error::TokenizerError;
 use super::files::TokenizerFiles;
+use super::template::ChatTemplate;
 use super::token::TokenId;
 
 /// Whether control tokens are written out when tokens become text.
@@ -26,12 +27,14 @@ pub struct Tokenizer {
     /// Control strings with their ids and whether they are special, longest first, so that the first match is the longest.
     controls: Vec<Control>,
     eos: Vec<TokenId>,
+    template: Option<ChatTemplate>,
 }
 
+/// A control string: an added token of `tokenizer.json`.
 #[derive(Debug)]
-struct Control {
-    text: String,
-    id: TokenId,
+pub(super) struct Control {
+    pub(super) text: String,
+    pub(super) id: TokenId,
     special: bool,
 }
 
@@ -39,7 +42,8 @@ impl Tokenizer {
     /// Loads the tokenizer of a Hugging Face folder.
     ///
     /// # Errors
-    /// Files that are missing, too large, damaged, or describe anything but byte-level BPE.
+    /// Files that are missing, too large, damaged, or describe anything but byte-level BPE; a chat template that does
+    /// not compile.
     pub fn from_dir(dir: &Path) -> Result<Self, TokenizerError> {
         Self::from_files(TokenizerFiles::read(dir)?)
     }
@@ -68,7 +72,8 @@ impl Tokenizer {
             .collect();
         controls.sort_by(|a, b| (b.text.len(), &a.text).cmp(&(a.text.len(), &b.text)));
         let eos = eos_ids(&files, &inner)?;
-        Ok(Self { vocab_size: bpe::vocabulary_size(&inner), inner, files, controls, eos })
+        let template = ChatTemplate::from_files(&files)?;
+        Ok(Self { vocab_size: bpe::vocabulary_size(&inner), inner, files, controls, eos, template })
     }
 
     /// The tokens of plain text. Control strings in it are encoded letter by letter: no text yields a control token.
@@ -85,21 +90,39 @@ impl Tokenizer {
     /// # Errors
     /// As [`Tokenizer::encode`].
     pub fn encode_with_specials(&self, text: &str) -> Result<Vec<TokenId>, TokenizerError> {
+        self.encode_between_controls(text, |piece| self.encode(piece))
+    }
+
+    /// Control strings of `text` become their tokens; what stands between them goes through `encode`.
+    pub(super) fn encode_between_controls(
+        &self,
+        text: &str,
+        encode: impl Fn(&str) -> Result<Vec<TokenId>, TokenizerError>,
+    ) -> Result<Vec<TokenId>, TokenizerError> {
         let mut tokens = Vec::new();
         let mut rest = text;
         while let Some((start, control)) = self.find_control(rest) {
-            tokens.extend(self.encode(&rest[..start])?);
+            tokens.extend(encode(&rest[..start])?);
             tokens.push(control.id);
             rest = &rest[start + control.text.len()..];
         }
-        tokens.extend(self.encode(rest)?);
+        tokens.extend(encode(rest)?);
         Ok(tokens)
     }
 
-    /// The first control string in `text`, the longest where several start there, and where it starts.
+    /// The first control string in `text`, and where it starts.
     fn find_control(&self, text: &str) -> Option<(usize, &Control)> {
-        let at = |start: usize| self.controls.iter().find(|control| text[start..].starts_with(&control.text));
-        text.char_indices().find_map(|(start, _)| at(start).map(|control| (start, control)))
+        let at = |start| self.control_at(&text[start..]).map(|(_, control)| (start, control));
+        text.char_indices().find_map(|(start, _)| at(start))
+    }
+
+    /// The longest control string that `text` starts with, and its place among [`Tokenizer::controls`].
+    pub(super) fn control_at(&self, text: &str) -> Option<(usize, &Control)> {
+        self.controls.iter().enumerate().find(|(_, control)| text.starts_with(&control.text))
+    }
+
+    pub(super) fn controls(&self) -> &[Control] {
+        &self.controls
     }
 
     /// The text of tokens. Bytes that form no character become U+FFFD; ids outside the vocabulary are nothing.
@@ -141,6 +164,11 @@ impl Tokenizer {
     /// names any. Empty where none does.
     pub fn eos(&self) -> &[TokenId] {
         &self.eos
+    }
+
+    /// The chat template, where the folder has one.
+    pub fn chat_template(&self) -> Option<&ChatTemplate> {
+        self.template.as_ref()
     }
 
     /// The files this tokenizer came from.

@@ -51,6 +51,15 @@ pub enum TokenizerError {
         /// What the tokenizer said.
         reason: String,
     },
+    /// The folder has no chat template, as base models often do.
+    #[error("no chat template: neither chat_template.jinja nor `chat_template` in tokenizer_config.json")]
+    NoChatTemplate,
+    /// A chat template that cannot be compiled, or that fails on this conversation.
+    #[error("chat template: {reason}")]
+    Template {
+        /// What went wrong, with the template's line.
+        reason: String,
+    },
     /// The wished vocabulary has no room for all bytes and control tokens.
     #[error("a vocabulary of {wished} tokens is too small: bytes and control tokens alone are {least}")]
     VocabularyTooSmall {

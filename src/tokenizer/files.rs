@@ -68,6 +68,14 @@ impl TokenizerFiles {
             .map(Some)
             .map_err(|error| TokenizerError::Malformed { name, reason: error.to_string() })
     }
+
+    /// One file as text; `None` where there is no such file.
+    pub(super) fn text(&self, name: &'static str) -> Result<Option<&str>, TokenizerError> {
+        let Some(bytes) = self.get(name) else { return Ok(None) };
+        std::str::from_utf8(bytes)
+            .map(Some)
+            .map_err(|error| TokenizerError::Malformed { name, reason: error.to_string() })
+    }
 }
 
 /// Reads at most `limit` bytes; a file that promises or turns out to hold more is an error before it is held.

@@ -4,18 +4,22 @@
 //! says. Only [`Tokenizer::encode_with_specials`] reads control strings, and only rendered templates go there.
 
 mod bpe;
+mod chat;
 mod codec;
 mod detokenizer;
 mod error;
 mod files;
 mod message;
+mod template;
 mod token;
 mod train;
 
+pub use chat::{ChatOptions, GenerationPrompt, Thinking};
 pub use codec::{Specials, Tokenizer};
 pub use detokenizer::Detokenizer;
 pub use error::TokenizerError;
 pub use files::TokenizerFiles;
 pub use message::{Message, Role};
+pub use template::ChatTemplate;
 pub use token::TokenId;
 pub use train::{TrainOptions, train};
