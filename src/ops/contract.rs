@@ -63,6 +63,20 @@ pub fn expect_dtype(
     if got == expected { Ok(()) } else { Err(OpError::Type { op, tensor, got, expected }) }
 }
 
+/// Checks ids that lie on the host against the number of things that they name.
+///
+/// # Errors
+/// When one is too large.
+pub(super) fn expect_below(op: &'static str, what: &str, ids: &[u32], count: usize) -> Result<(), OpError> {
+    match ids.iter().position(|&id| id as usize >= count) {
+        None => Ok(()),
+        Some(n) => {
+            let reason = format!("{what} {} at row {n}: there are {count}", ids[n]);
+            Err(OpError::Argument { op, reason })
+        }
+    }
+}
+
 /// Row ranges of a packed batch inside which sums over tokens are taken; leaf sums are then added in ascending order. A batch
 /// split between leaves therefore gives the same bits as the whole.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -80,6 +94,11 @@ impl Leaves {
     /// One leaf of `tokens`.
     pub fn one(tokens: usize) -> Self {
         Self::new(vec![0, tokens])
+    }
+
+    /// The same leaves over rows of which every token has `rows`: heads under a per-head operator.
+    pub fn scaled(&self, rows: usize) -> Self {
+        Self { bounds: self.bounds.iter().map(|bound| bound * rows).collect() }
     }
 
     /// Packed tokens in all leaves.
