@@ -1,1 +1,28 @@
 //! The embedded default's preference pairs: four small worlds of readable text whose truth only the generator knows.
+//!
+//! Each world (chat, math, code, safety) draws a request and two answers to it, one right and one wrong. Everything
+//! else in a text (the name, how an answer opens and closes) is filler that carries no truth. What leaves this module:
+//!
+//! - [`pairs`]: the right answer as `chosen`, the wrong one as `rejected`; all that preference training sees;
+//! - [`reading`]: requests with one unlabelled answer each, of which a named share is right, drawn apart from the pairs;
+//! - [`openings`]: verdicts for the cold start: what an answer to this request usually says, what this one says, and
+//!   a score that is drawn blindly.
+//!
+//! Requests and filler combinations are split by content: what is held out appears in no pair, reading or opening
+//! that training sees, whatever the seeds.
+
+mod chat;
+mod code;
+mod draw;
+mod filler;
+mod math;
+mod safety;
+mod scene;
+mod split;
+mod text;
+
+pub use split::Split;
+pub use text::{Opening, Reading, openings, pairs, reading};
+
+/// The names of the four tasks, in the order in which rows cycle through them.
+pub const TASKS: [&str; 4] = ["chat", "math", "code", "safety"];
