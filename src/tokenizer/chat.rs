@@ -115,7 +115,7 @@ fn placeholder(place: usize) -> char {
     u32::try_from(place)
         .ok()
         .and_then(|place| char::from_u32(u32::from(FIRST) + place))
-        .expect("loading refuses more added tokens than there are private characters")
+        .expect("loading refuses more added tokens than there are private characters in this plane")
 }
 
 fn cut_apart() -> TokenizerError {

@@ -38,7 +38,7 @@ pub enum TokenizerError {
         reason: String,
     },
     /// The file is a tokenizer of a kind that is not read here.
-    #[error("tokenizer.json: {feature} is not supported; only byte-level BPE without it is")]
+    #[error("tokenizer.json: {feature} is not supported; use a byte-level BPE tokenizer without it")]
     Unsupported {
         /// The feature that was found.
         feature: String,

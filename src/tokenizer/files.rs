@@ -1,4 +1,5 @@
 use std::collections::BTreeMap;
+use std::fmt;
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read};
 use std::path::Path;
@@ -9,7 +10,7 @@ use super::error::TokenizerError;
 
 /// Names that belong to a tokenizer in a Hugging Face folder, with the largest accepted size of each in bytes.
 const NAMES: [(&str, u64); 9] = [
-    ("tokenizer.json", 64 << 20),
+    ("tokenizer.json", 32 << 20),
     ("tokenizer_config.json", 4 << 20),
     ("chat_template.jinja", 1 << 20),
     ("generation_config.json", 1 << 20),
@@ -21,7 +22,7 @@ const NAMES: [(&str, u64); 9] = [
 ];
 
 /// The files a tokenizer came from, byte for byte, so that a model saved elsewhere takes exactly them along.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct TokenizerFiles(BTreeMap<String, Vec<u8>>);
 
 impl TokenizerFiles {
@@ -75,6 +76,12 @@ impl TokenizerFiles {
         std::str::from_utf8(bytes)
             .map(Some)
             .map_err(|error| TokenizerError::Malformed { name, reason: error.to_string() })
+    }
+}
+
+impl fmt::Debug for TokenizerFiles {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_map().entries(self.0.iter().map(|(name, bytes)| (name, bytes.len()))).finish()
     }
 }
 

@@ -4,7 +4,9 @@
 //! says. Only [`Tokenizer::encode_with_specials`] reads control strings, and only rendered templates go there.
 
 mod bpe;
+mod capped;
 mod chat;
+mod check;
 mod codec;
 mod detokenizer;
 mod error;

@@ -1,0 +1,173 @@
+//! Hostile tokenizers and templates end with an error, soon and small.
+
+#![allow(clippy::unwrap_used, reason = "what a helper cannot do fails its test")]
+
+use std::fs::{self, File};
+use std::time::{Duration, Instant};
+
+use patarm::tokenizer::{ChatOptions, Message, Role, Tokenizer, TokenizerError, TrainOptions, train};
+use serde_json::{Value, json};
+
+fn small() -> Tokenizer {
+    train(["a small text, a small vocabulary"], &TrainOptions { vocab_size: 270, min_frequency: 2 }).unwrap()
+}
+
+/// The small tokenizer with one place of its `tokenizer.json` changed.
+fn with(pointer: &str, value: Value) -> Result<Tokenizer, TokenizerError> {
+    let mut json: Value = serde_json::from_slice(small().files().get("tokenizer.json").unwrap()).unwrap();
+    *json.pointer_mut(pointer).unwrap() = value;
+    Tokenizer::from_bytes(json.to_string().as_bytes())
+}
+
+fn soon<T>(work: impl FnOnce() -> T) -> T {
+    let start = Instant::now();
+    let result = work();
+    assert!(start.elapsed() < Duration::from_secs(1), "took {:?}", start.elapsed());
+    result
+}
+
+/// What rendering one short message with this template says.
+fn render(template: &str) -> Result<Vec<patarm::tokenizer::TokenId>, TokenizerError> {
+    let mut files = small().files().clone();
+    files.insert("chat_template.jinja", template);
+    let tokenizer = Tokenizer::from_files(files)?;
+    tokenizer.encode_chat(&[Message::new(Role::User, "hi")], &ChatOptions::default())
+}
+
+#[test]
+fn endless_and_growing_templates_run_out_of_fuel_within_a_second() {
+    for template in [
+        "{% for a in range(100000) %}{% for b in range(100000) %}{% endfor %}{% endfor %}",
+        "{% for a in range(100000) %}{% for b in range(1000) %}xxxxxxxxxxxxxxxx{% endfor %}{% endfor %}",
+        "{% set ns = namespace(x='x') %}{% for a in range(60) %}{% set ns.x = ns.x ~ ns.x %}{% endfor %}{{ ns.x }}",
+        "{{ 'x' * 10000000000 }}",
+        "{{ ('x' * 1000000).replace('x', 'y' * 1000000) }}",
+        "{{ ('x' * 100000).join(range(100000)) }}",
+        "{{ 'x' | indent(10000000000) }}",
+        "{{ '%10000000000d' | format(1) }}",
+        "{{ messages | tojson(indent=10000000000) }}",
+        "{% macro m() %}{{ m() }}{{ m() }}{% endmacro %}{{ m() }}",
+    ] {
+        let error = soon(|| render(template)).unwrap_err();
+        assert!(matches!(error, TokenizerError::Template { .. }), "{template}: {error}");
+    }
+}
+
+#[test]
+fn templates_reach_no_file_no_clock_and_no_format_method() {
+    for template in [
+        "{% include '/etc/hostname' %}",
+        "{% import '../../etc/hostname' as x %}",
+        "{{ strftime_now('%Y') }}",
+        "{{ '{:>10000000000}'.format('x') }}",
+        "{{ messages.__class__.__mro__ }}",
+    ] {
+        assert!(soon(|| render(template)).is_err(), "{template}");
+    }
+}
+
+#[test]
+fn raised_exceptions_carry_the_templates_own_words() {
+    let error = render("{{ raise_exception('roles must alternate') }}").unwrap_err();
+    assert!(error.to_string().contains("roles must alternate"), "{error}");
+}
+
+#[test]
+fn templates_that_do_not_compile_are_refused_at_loading() {
+    let nested = format!("{{{{ {}1{} }}}}", "(".repeat(100_000), ")".repeat(100_000));
+    for template in ["{% if %}", "{{ messages", &nested] {
+        assert!(matches!(soon(|| render(template)), Err(TokenizerError::Template { .. })), "{template:.20}");
+    }
+}
+
+#[test]
+fn template_key_may_be_a_named_list_but_not_a_dictionary() {
+    let load = |template: Value| {
+        let mut files = small().files().clone();
+        files.insert("tokenizer_config.json", json!({ "chat_template": template }).to_string());
+        Tokenizer::from_files(files)
+    };
+    let named = json!([{ "name": "tool_use", "template": "t" }, { "name": "default", "template": "d" }]);
+    let rendered = load(named).unwrap().chat_template().unwrap().render(&json!({})).unwrap();
+    assert_eq!(rendered, "d");
+    assert!(load(json!([{ "name": "tool_use", "template": "t" }])).is_err());
+    assert!(load(json!({ "../../escape": "text" })).is_err());
+    assert!(load(json!(7)).is_err());
+    assert!(load(Value::Null).unwrap().chat_template().is_none());
+}
+
+#[test]
+fn folder_without_a_template_cannot_encode_chats() {
+    let tokenizer = Tokenizer::from_bytes(small().files().get("tokenizer.json").unwrap()).unwrap();
+    let error = tokenizer.encode_chat(&[], &ChatOptions::default()).unwrap_err();
+    assert!(matches!(error, TokenizerError::NoChatTemplate));
+}
+
+#[test]
+fn damaged_tokenizers_are_refused() {
+    for (pointer, value) in [
+        ("/model/merges", json!([["a", "unknown"]])),
+        ("/model/merges", json!(["a"])),
+        ("/model/merges", json!([["a", "b"]])),
+        ("/model/vocab/a", json!(1)),
+        ("/model/vocab/a", json!(-1)),
+        ("/model/vocab/a", json!(u32::MAX)),
+        ("/model/vocab", json!({ "a": 0 })),
+        ("/model/type", json!("WordPiece")),
+        ("/model/dropout", json!(0.1)),
+        ("/model/unk_token", json!("a")),
+        ("/decoder", Value::Null),
+        ("/pre_tokenizer", Value::Null),
+        ("/pre_tokenizer/pretokenizers/0/pattern/Regex", json!("(")),
+        ("/normalizer", json!({ "type": "Replace", "pattern": { "String": "a" }, "content": "aaaa" })),
+        ("/added_tokens/0/lstrip", json!(true)),
+        ("/added_tokens/0/content", json!("")),
+        ("/added_tokens/0/content", json!("a")),
+    ] {
+        let error = soon(|| with(pointer, value.clone())).unwrap_err();
+        assert!(error.to_string().contains("tokenizer.json"), "{pointer} {value}: {error}");
+    }
+}
+
+#[test]
+fn control_string_that_merges_can_spell_is_refused() {
+    let merged = with("/added_tokens/0/content", json!("al")).unwrap_err();
+    assert!(matches!(merged, TokenizerError::Unsupported { .. }), "{merged}");
+}
+
+#[test]
+fn deep_huge_and_foreign_files_are_refused_within_a_second() {
+    let deep = format!("{{\"model\":{}", "[".repeat(1_000_000));
+    assert!(soon(|| Tokenizer::from_bytes(deep.as_bytes())).is_err());
+    assert!(soon(|| Tokenizer::from_bytes(b"\xff\xfe")).is_err());
+    let flat = format!("{{\"model\":{{\"merges\":[{}[]]}}}}", "[],".repeat(10_000_000));
+    assert!(soon(|| Tokenizer::from_bytes(flat.as_bytes())).is_err());
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("tokenizer.json");
+    File::create(&path).unwrap().set_len(1 << 40).unwrap();
+    let error = soon(|| Tokenizer::from_dir(dir.path())).unwrap_err();
+    assert!(matches!(error, TokenizerError::TooLarge { .. }), "{error}");
+    fs::remove_file(path).unwrap();
+    assert!(matches!(Tokenizer::from_dir(dir.path()), Err(TokenizerError::Missing { .. })));
+}
+
+#[test]
+fn vocabularies_and_merges_without_end_are_not_read_to_theirs() {
+    let tokens: String = (1000..1_500_000).map(|id| format!("\"{id:x}\":{id},")).collect();
+    let many = format!("{{\"model\":{{\"type\":\"BPE\",\"vocab\":{{{tokens}\"x\":0}},\"merges\":[]}}}}");
+    let error = soon(|| Tokenizer::from_bytes(many.as_bytes())).unwrap_err();
+    assert!(error.to_string().contains("300000"), "{error}");
+    let merges = "\"a b\",".repeat(4_000_000);
+    let many = format!("{{\"model\":{{\"type\":\"BPE\",\"vocab\":{{}},\"merges\":[{merges}\"a b\"]}}}}");
+    let error = soon(|| Tokenizer::from_bytes(many.as_bytes())).unwrap_err();
+    assert!(error.to_string().contains("300000"), "{error}");
+}
+
+#[test]
+fn catastrophic_splitter_ends_within_a_second_and_loses_no_text() {
+    let pattern = json!(r"(?=(a+)+b)x|(a|aa)+(?!a)b");
+    let tokenizer = with("/pre_tokenizer/pretokenizers/0/pattern/Regex", pattern).unwrap();
+    let text = "a".repeat(20_000);
+    let ids = soon(|| tokenizer.encode(&text)).unwrap();
+    assert_eq!(tokenizer.decode(&ids, patarm::tokenizer::Specials::Keep), text);
+}
