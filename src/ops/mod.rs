@@ -2,12 +2,18 @@
 //!
 //! Every operator takes a [`Stream`](crate::device::Stream), checks every shape and dtype, and matches on the device once.
 
+pub mod adamw;
 mod contract;
 pub mod embedding;
+pub mod grad_norm;
+pub mod grpo_loss;
+pub mod head;
 pub mod kv_append;
+pub mod philox;
 pub mod product;
 pub mod rms_norm;
 pub mod rope;
+pub mod sample;
 mod split;
 pub mod swiglu;
 
