@@ -4,6 +4,8 @@ use std::ops::{Add, AddAssign, Div, DivAssign, Mul, MulAssign, Neg, Sub, SubAssi
 
 use bytemuck::Pod;
 
+use super::product::Vectored;
+
 /// Arithmetic that an accumulator offers.
 pub trait Arithmetic:
     Sized
@@ -24,7 +26,7 @@ impl Arithmetic for f32 {}
 impl Arithmetic for f64 {}
 
 /// A type that sums are kept in: f32 for the backends, f64 for the reference.
-pub trait Float: Pod + Send + Sync + Debug + Display + Default + PartialOrd + Arithmetic {
+pub trait Float: Pod + Send + Sync + Debug + Display + Default + PartialOrd + Arithmetic + Vectored {
     /// 0.
     const ZERO: Self;
     /// 1.

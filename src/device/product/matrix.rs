@@ -29,14 +29,31 @@ impl<'a, T: Copy> Matrix<'a, T> {
 
     /// Some of the rows.
     pub fn rows(self, rows: Range<usize>) -> Self {
-        assert!(rows.end <= self.size[0]);
-        let data = &self.data[(rows.start * self.stride[0]).min(self.data.len())..];
-        Self::strided(data, [rows.len(), self.size[1]], self.stride)
+        self.part(rows, 0..self.size[1])
+    }
+
+    /// A rectangle of it.
+    pub fn part(self, rows: Range<usize>, columns: Range<usize>) -> Self {
+        assert!(rows.end <= self.size[0] && columns.end <= self.size[1], "a part of {:?}", self.size);
+        let start = rows.start * self.stride[0] + columns.start * self.stride[1];
+        Self::strided(&self.data[start.min(self.data.len())..], [rows.len(), columns.len()], self.stride)
     }
 
     #[inline(always)]
     pub(super) fn at(&self, i: usize, j: usize) -> T {
         self.data[i * self.stride[0] + j * self.stride[1]]
+    }
+
+    /// Where element (i, j) lies; inside the memory if both are inside the matrix.
+    #[inline(always)]
+    pub(super) fn pointer(&self, i: usize, j: usize) -> *const T {
+        self.data.as_ptr().wrapping_add(i * self.stride[0] + j * self.stride[1])
+    }
+
+    /// Whether `count` neighbours from (i, j) on lie inside the memory.
+    #[inline(always)]
+    pub(super) fn reaches(&self, i: usize, j: usize, count: usize) -> bool {
+        i * self.stride[0] + j * self.stride[1] + count <= self.data.len()
     }
 }
 

@@ -1,0 +1,224 @@
+use half::bf16;
+use proptest::prelude::*;
+
+use super::lanes::Lanes;
+use super::*;
+use crate::device::Float;
+
+/// One element in the contract's order: the plain form that every body must equal bit for bit.
+fn element<A, B, C>(a: Matrix<'_, A>, b: Matrix<'_, B>, [i, j]: [usize; 2], (old, write): (C, Write)) -> C
+where
+    A: Scalar,
+    B: Scalar<Sum = A::Sum>,
+    C: Scalar<Sum = A::Sum>,
+{
+    let k = a.size[1];
+    let mut total = if write == Write::Add { old.widen() } else { A::Sum::ZERO };
+    for leaf in (0..k).step_by(LEAF) {
+        let mut sum = A::Sum::ZERO;
+        for p in leaf..k.min(leaf + LEAF) {
+            sum = a.at(i, p).widen().fma(b.at(p, j).widen(), sum);
+        }
+        total += sum;
+    }
+    C::narrow(total)
+}
+
+/// Numbers of every size, from a counter; `odd` sprinkles in infinities, NaN, subnormal numbers and both zeros.
+fn numbers<T: Scalar>(seed: u64, count: usize, odd: bool) -> Vec<T> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    (0..count)
+        .map(|_| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            let bits = state >> 33;
+            let plain = (bits % 20_011) as f64 / 10_005.0 - 1.0;
+            let strange = [f64::INFINITY, f64::NEG_INFINITY, f64::NAN, -0.0, 0.0, 1e-30, -1e-25, 3e38];
+            let pick = odd && bits % 29 == 0;
+            let x = if pick { strange[(bits / 29 % 8) as usize] } else { plain };
+            T::narrow(T::Sum::from_f64(x))
+        })
+        .collect()
+}
+
+/// How an operand lies in memory.
+#[derive(Clone, Copy, Debug)]
+enum Layout {
+    Rows,
+    Columns,
+    Gaps,
+}
+
+impl Layout {
+    fn matrix<T: Copy>(self, data: &[T], [rows, columns]: [usize; 2]) -> Matrix<'_, T> {
+        let stride = match self {
+            Self::Rows => [columns, 1],
+            Self::Columns => [1, rows],
+            Self::Gaps => [2 * columns + 1, 2],
+        };
+        let last = (rows.max(1) - 1) * stride[0] + (columns.max(1) - 1) * stride[1];
+        Matrix::strided(&data[..last + 1], [rows, columns], stride)
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Case {
+    size: [usize; 3],
+    layout: [Layout; 2],
+    write: Write,
+    odd: bool,
+    seed: u64,
+}
+
+impl Case {
+    /// Runs every body and compares every element with the plain form.
+    fn check<A, B, C>(&self)
+    where
+        A: Scalar,
+        B: Scalar<Sum = A::Sum>,
+        C: Scalar<Sum = A::Sum>,
+    {
+        let [m, n, k] = self.size;
+        let room = |a: usize, b: usize| 2 * (a + 1) * (b + 1);
+        let a: Vec<A> = numbers(self.seed, room(m, k), self.odd);
+        let b: Vec<B> = numbers(self.seed + 1, room(k, n), self.odd);
+        let c: Vec<C> = numbers(self.seed + 2, m * n, self.odd);
+        let (a, b) = (self.layout[0].matrix(&a, [m, k]), self.layout[1].matrix(&b, [k, n]));
+        let plain: Vec<C> = (0..m * n).map(|e| element(a, b, [e / n, e % n], (c[e], self.write))).collect();
+        for threads in [1, 2, 3, 4] {
+            let mut result = c.clone();
+            let host = Host::open(threads).expect("threads");
+            product(&host, a, b, MatrixMut::new(&mut result, m, n), self.write);
+            self.compare("product", &plain, &result);
+        }
+        if is_x86_feature_detected!("avx512f") {
+            // SAFETY: the CPU has the instructions.
+            unsafe { self.body::<<A::Sum as Vectored>::Wide, A, B, C>((a, b, &c), &plain) }
+        }
+        // SAFETY: the crate is compiled for CPUs with AVX2 and FMA.
+        unsafe { self.body::<<A::Sum as Vectored>::Narrow, A, B, C>((a, b, &c), &plain) }
+    }
+
+    /// One body, on a block inside guard values.
+    unsafe fn body<L, A, B, C>(&self, (a, b, c): (Matrix<'_, A>, Matrix<'_, B>, &[C]), plain: &[C])
+    where
+        L: Lanes,
+        A: Scalar<Sum = L::Sum>,
+        B: Scalar<Sum = L::Sum>,
+        C: Scalar<Sum = L::Sum>,
+    {
+        let [m, n, _] = self.size;
+        let guard = C::narrow(L::Sum::from_f64(-77.0));
+        let mut wide = vec![guard; m * (n + 3)];
+        wide.chunks_exact_mut(n + 3)
+            .zip(c.chunks_exact(n.max(1)))
+            .for_each(|(w, c)| w[..n].copy_from_slice(c));
+        // SAFETY: the caller's.
+        unsafe {
+            block::product::<L, A, B, C>(a, b, &mut BlockMut::new(&mut wide, [m, n], n + 3), self.write)
+        }
+        let rows = wide.chunks_exact(n + 3);
+        assert!(rows.clone().all(|row| row[n..].iter().all(|x| x.widen() == guard.widen())), "{self:?}");
+        let inner: Vec<C> = rows.flat_map(|row| row[..n].to_vec()).collect();
+        self.compare(std::any::type_name::<L>(), plain, &inner);
+    }
+
+    fn compare<C: Scalar>(&self, what: &str, plain: &[C], got: &[C]) {
+        for (e, (x, y)) in plain.iter().zip(got).enumerate() {
+            let (x, y) = (x.widen(), y.widen());
+            let same = x == y && (x.to_f64().is_sign_negative() == y.to_f64().is_sign_negative());
+            assert!(same || x.is_nan() && y.is_nan(), "{what}, element {e} of {self:?}: {x}, got {y}");
+        }
+    }
+
+    fn check_all_storage(&self) {
+        self.check::<f32, f32, f32>();
+        self.check::<f64, f64, f64>();
+        self.check::<bf16, bf16, bf16>();
+        self.check::<bf16, bf16, f32>();
+        self.check::<f32, bf16, f32>();
+        self.check::<bf16, f32, bf16>();
+    }
+}
+
+fn layouts() -> impl Strategy<Value = Layout> {
+    prop_oneof![Just(Layout::Rows), Just(Layout::Columns), Just(Layout::Gaps)]
+}
+
+fn depths() -> impl Strategy<Value = usize> {
+    prop_oneof![0usize..4, 15usize..35, LEAF - 2..LEAF + 3, 2 * LEAF - 1..2 * LEAF + 18]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+
+    #[test]
+    fn every_body_equals_the_plain_form_bit_for_bit(
+        size in (prop_oneof![1usize..4, 4usize..40], 1usize..80, depths()),
+        layout in (layouts(), layouts()),
+        add in any::<bool>(), odd in any::<bool>(), seed in any::<u32>(),
+    ) {
+        let write = if add { Write::Add } else { Write::Set };
+        let size = [size.0, size.1, size.2];
+        Case { size, layout: [layout.0, layout.1], write, odd, seed: seed.into() }.check_all_storage();
+    }
+}
+
+#[test]
+fn products_larger_than_every_block_equal_the_plain_form_bit_for_bit() {
+    for (size, layout) in [
+        ([401, 530, 513], [Layout::Rows, Layout::Columns]),
+        ([200, 1037, 70], [Layout::Columns, Layout::Rows]),
+        ([5, 20_011, 20], [Layout::Rows, Layout::Columns]),
+    ] {
+        let case = Case { size, layout, write: Write::Add, odd: false, seed: 5 };
+        case.check::<f32, f32, f32>();
+        case.check::<bf16, bf16, bf16>();
+    }
+}
+
+#[test]
+fn a_row_has_the_same_bits_alone_and_in_a_batch() {
+    let (m, n, k) = (37, 100, 1100);
+    let (a, b): (Vec<f32>, Vec<f32>) = (numbers(1, m * k, false), numbers(2, n * k, false));
+    let b = Matrix::new(&b, n, k).transposed();
+    let run = |a: &[f32], rows: usize| {
+        let mut c = vec![0.0f32; rows * n];
+        product_serial(Matrix::new(a, rows, k), b, &mut BlockMut::new(&mut c, [rows, n], n), Write::Set);
+        c
+    };
+    let whole = run(&a, m);
+    for rows in [1, 2, 3, 5, 12, 13] {
+        for start in 0..m - rows {
+            assert_eq!(run(&a[start * k..(start + rows) * k], rows), whole[start * n..(start + rows) * n]);
+        }
+    }
+}
+
+#[test]
+fn empty_products_write_zero_or_nothing() {
+    let host = Host::open(2).expect("threads");
+    let mut c = vec![3.0f32; 6];
+    product(
+        &host,
+        Matrix::<f32>::new(&[], 2, 0),
+        Matrix::<f32>::new(&[], 0, 3),
+        MatrixMut::new(&mut c, 2, 3),
+        Write::Add,
+    );
+    assert_eq!(c, [3.0; 6]);
+    product(
+        &host,
+        Matrix::<f32>::new(&[], 2, 0),
+        Matrix::<f32>::new(&[], 0, 3),
+        MatrixMut::new(&mut c, 2, 3),
+        Write::Set,
+    );
+    assert_eq!(c, [0.0; 6]);
+    product(
+        &host,
+        Matrix::new(&[1.0f32; 4], 2, 2),
+        Matrix::<f32>::new(&[], 2, 0),
+        MatrixMut::<f32>::new(&mut [], 2, 0),
+        Write::Set,
+    );
+}
