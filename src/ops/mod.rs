@@ -3,6 +3,7 @@
 //! Every operator takes a [`Stream`](crate::device::Stream), checks every shape and dtype, and matches on the device once.
 
 pub mod adamw;
+pub mod attention;
 mod contract;
 pub mod embedding;
 pub mod grad_norm;
