@@ -27,7 +27,7 @@ fn good() -> Verdict {
     Verdict {
         rubric: vec![criterion("units", "metres are kept", 2.0), criterion("sum", "adds (up) right", 0.5)],
         eval: vec![remark("units", "kept"), remark("sum", "2 + 2: wrong")],
-        score: Score::new(7.5).unwrap(),
+        score: Score::new(7.5).expect("7.5 is on the scale"),
     }
 }
 

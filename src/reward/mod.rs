@@ -1,1 +1,15 @@
-//! From verdicts to rewards: scores, PAR over a pair's judgements, the format reward.
+//! From scores to rewards: preference-aware rewards (PAR) over the judgements of a pair, and the format reward.
+//!
+//! Nothing here sees a tensor, and no absolute label appears: a reward says how a judgement's score stands against the
+//! mean score of the *other* response.
+
+mod config;
+mod judgement;
+mod par;
+mod stats;
+
+pub use crate::rubric::Score;
+pub use config::{CutOff, FormatReward, Margin, ParConfig, ParConfigError};
+pub use judgement::{Judgement, read};
+pub use par::{Outcome, PairRewards, Reward, Standing, par};
+pub use stats::{RewardStats, ScoreCounts};
