@@ -1,7 +1,9 @@
 //! Null judges and held-out accuracy, against what can be worked out by hand.
 
-use patarm::evaluation::{Tally, nulls};
+use patarm::evaluation::{HeldOut, JudgedPair, Summary, Tally, Unread, compare, nulls};
 use patarm::preference::PreferencePair;
+use patarm::reward::{Judgement, Score, Standing};
+use patarm::rubric::FailureKind;
 use patarm::tokenizer::{Message, Role};
 
 fn pair(id: usize, task: &str, asked: &str, chosen: &str, rejected: &str) -> PreferencePair {
@@ -109,4 +111,66 @@ fn regression_finds_a_telling_word_and_nothing_in_coin_flips() {
 fn regression_that_saw_no_pairs_calls_everything_a_tie() {
     let table = nulls::table(&[], &worded(10, 0), 1);
     assert_eq!(named(&table, "n-gram regression").overall, Tally { ties: 10, ..Tally::default() });
+}
+
+#[test]
+fn ties_earn_half_and_unread_pairs_what_is_set() {
+    let mut tally = Tally::default();
+    for (chosen, rejected) in
+        [(Some(2.0), Some(1.0)), (Some(1.0), Some(1.0)), (None, Some(1.0)), (Some(f64::NAN), Some(1.0))]
+    {
+        tally.count(compare(chosen, rejected));
+    }
+    assert_eq!(tally, Tally { wins: 1, ties: 1, losses: 0, unread: 2 });
+    let value = |unread| tally.accuracy(unread).map(|accuracy| (accuracy.value, accuracy.n));
+    assert_eq!(value(Unread::Wrong), Some((1.5 / 4.0, 4)));
+    assert_eq!(value(Unread::Half), Some((2.5 / 4.0, 4)));
+    assert_eq!(value(Unread::LeftOut), Some((1.5 / 2.0, 2)));
+    assert_eq!((tally.tie_rate(), tally.unread_rate()), (0.25, 0.5));
+    assert_eq!(Tally::default().accuracy(Unread::Wrong), None, "nothing counted is not an accuracy");
+    let silent = Tally { unread: 3, ..Tally::default() };
+    assert_eq!(silent.accuracy(Unread::LeftOut), None);
+}
+
+#[test]
+fn credits_of_single_pairs_sum_to_the_accuracy() {
+    let tally = Tally { wins: 5, ties: 3, losses: 2, unread: 4 };
+    for unread in [Unread::Wrong, Unread::Half, Unread::LeftOut] {
+        let standings = [(Standing::Win, 5), (Standing::Tie, 3), (Standing::Loss, 2), (Standing::Unread, 4)];
+        let counted = standings
+            .iter()
+            .filter_map(|(standing, count)| Some((unread.credit(*standing)?, f64::from(*count))));
+        let (sum, n) =
+            counted.fold((0.0, 0.0), |(sum, n), (credit, count)| (sum + credit * count, n + count));
+        assert_eq!(tally.accuracy(unread).expect("pairs count").value, sum / n);
+    }
+}
+
+#[test]
+fn held_out_counts_overall_and_by_task_with_failures_by_kind() {
+    let valid = |score: f64| Judgement::Valid(Score::new(score).expect("on the scale"));
+    let failed = Judgement::Failed;
+    let pair = |task: &str, chosen: &[Judgement], rejected: &[Judgement]| JudgedPair {
+        task: task.into(),
+        chosen: chosen.into(),
+        rejected: rejected.into(),
+    };
+    let pairs = [
+        pair("chat", &[valid(7.0), valid(7.1)], &[valid(7.0), valid(7.0), failed(FailureKind::CutOff)]),
+        pair("chat", &[valid(1.0)], &[valid(10.0)]),
+        pair("math", &[valid(2.1)], &[valid(2.1)]),
+        pair("math", &[failed(FailureKind::Doubled)], &[valid(5.0)]),
+    ];
+    let held_out = HeldOut::of(&pairs);
+    assert_eq!(held_out.overall.tally, Tally { wins: 1, ties: 1, losses: 1, unread: 1 });
+    assert_eq!(held_out.per_task["math"].tally, Tally { ties: 1, unread: 1, ..Tally::default() });
+    let summary = held_out.overall.summary(Unread::Wrong);
+    assert_eq!((summary.pairs, summary.judgements), (4, 11));
+    assert_eq!(summary.failure_rate, Some(2.0 / 11.0));
+    assert_eq!(summary.failure_rates[&FailureKind::CutOff], 1.0 / 11.0);
+    assert_eq!(summary.saturation, Some(2.0 / 9.0));
+    let text = serde_json::to_string(&summary).expect("a summary is plain data");
+    assert_eq!(serde_json::from_str::<Summary>(&text).expect("it was just written"), summary);
+    let nothing = HeldOut::default().overall.summary(Unread::Wrong);
+    assert_eq!((nothing.accuracy, nothing.tie_rate, nothing.failure_rate), (None, None, None));
 }

@@ -1,6 +1,8 @@
-//! Held-out evaluation: pairwise accuracy from pointwise scores, intervals, failure rates, and judges that read nothing.
+//! Held-out evaluation: pairwise accuracy from pointwise scores, failure rates, and judges that read nothing.
 
 mod accuracy;
+mod held_out;
 pub mod nulls;
 
-pub use accuracy::{Accuracy, Interval, Tally, Unread, wilson};
+pub use accuracy::{Tally, Unread, compare};
+pub use held_out::{Findings, HeldOut, JudgedPair, Summary};

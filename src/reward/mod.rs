@@ -11,5 +11,5 @@ mod stats;
 pub use crate::rubric::Score;
 pub use config::{CutOff, FormatReward, Margin, ParConfig, ParConfigError};
 pub use judgement::{Judgement, read};
-pub use par::{Outcome, PairRewards, Reward, Standing, par};
+pub use par::{Outcome, PairRewards, Reward, Standing, par, standing};
 pub use stats::{RewardStats, ScoreCounts};

@@ -1,3 +1,5 @@
+use std::cmp::Ordering;
+
 use serde::{Deserialize, Serialize};
 
 use super::{CutOff, Judgement, ParConfig};
@@ -78,7 +80,17 @@ pub fn par(chosen: &[Judgement], rejected: &[Judgement], config: &ParConfig) -> 
         rejected: outcomes(rejected, &below),
         chosen_mean: chosen_mean.map(Mean::value),
         rejected_mean: rejected_mean.map(Mean::value),
-        standing: standing(chosen_mean, rejected_mean),
+        standing: standing(chosen, rejected),
+    }
+}
+
+/// How the chosen response stands against the rejected one: the means over the valid judgements, compared exactly.
+pub fn standing(chosen: &[Judgement], rejected: &[Judgement]) -> Standing {
+    let Some((chosen, rejected)) = Mean::of(chosen).zip(Mean::of(rejected)) else { return Standing::Unread };
+    match (chosen.tenths * rejected.count).cmp(&(rejected.tenths * chosen.count)) {
+        Ordering::Greater => Standing::Win,
+        Ordering::Equal => Standing::Tie,
+        Ordering::Less => Standing::Loss,
     }
 }
 
@@ -107,15 +119,6 @@ impl Mean {
     /// How far the mean lies below `score`, in points: a quotient of exact integers, rounded once.
     fn below(self, score: Score) -> f64 {
         (i64::from(score.tenths()) * self.count - self.tenths) as f64 / (10 * self.count) as f64
-    }
-}
-
-fn standing(chosen: Option<Mean>, rejected: Option<Mean>) -> Standing {
-    let Some((chosen, rejected)) = chosen.zip(rejected) else { return Standing::Unread };
-    match (chosen.tenths * rejected.count).cmp(&(rejected.tenths * chosen.count)) {
-        std::cmp::Ordering::Greater => Standing::Win,
-        std::cmp::Ordering::Equal => Standing::Tie,
-        std::cmp::Ordering::Less => Standing::Loss,
     }
 }
 

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use self::logistic::NgramRegression;
 use self::words::words;
-use super::{Tally, Unread};
+use super::{Tally, Unread, compare};
 use crate::preference::PreferencePair;
 
 /// One null judge and how it did on the held-out pairs.
@@ -24,9 +24,10 @@ pub struct NullJudge {
 }
 
 impl NullJudge {
-    /// Share of all held-out pairs won, ties at half. A value far *below* one half gives as much away as one far above.
+    /// Share of all held-out pairs won, ties at half; NaN without pairs. A value far *below* one half gives as much away
+    /// as one far above.
     pub fn accuracy(&self) -> f64 {
-        self.overall.accuracy(Unread::Wrong).value
+        self.overall.accuracy(Unread::Wrong).map_or(f64::NAN, |accuracy| accuracy.value)
     }
 }
 
@@ -62,7 +63,7 @@ fn judge(
     let mut per_task = BTreeMap::<String, Tally>::new();
     for pair in pairs {
         let tally = per_task.entry(pair.task.clone()).or_default();
-        tally.count(Some(score(pair, &pair.chosen)), Some(score(pair, &pair.rejected)));
+        tally.count(compare(Some(score(pair, &pair.chosen)), Some(score(pair, &pair.rejected))));
     }
     let mut overall = Tally::default();
     per_task.values().for_each(|tally| overall += *tally);
