@@ -1,5 +1,7 @@
-//! What a rollout leaves behind: a leaf type with no tensor and no device in it.
+//! What a rollout leaves behind: plain data with no tensor and no device in it, and its JSON lines for replay.
 
+mod replay;
 mod rollout;
 
+pub use replay::{JudgedRollout, RecordError, ReplayReader, ReplayWriter, Side};
 pub use rollout::{Finish, Rollout, Sampling, SeedKey};
