@@ -1,1 +1,64 @@
-//! From rewards to the loss: advantages, packing, loss variants.
+//! From rewards to the loss: advantages relative to the group, packing with one weight per token, loss variants.
+
+mod advantage;
+mod batch;
+mod config;
+mod evaluate;
+mod weights;
+
+use crate::ops::OpError;
+
+pub use advantage::{Advantage, AdvantageConfig, Estimator, GroupAdvantages, Life, advantages};
+pub use batch::{
+    Counts, Example, Group, Packed, Scored, Segment, Sharing, Stored, Targets, TrainBatch, pack,
+    pack_examples,
+};
+pub use config::{DeadGroups, Loss, LossConfig};
+pub use evaluate::{Measured, evaluate, supervised};
+pub use weights::{sequence_mean, token_mean};
+
+/// Why a batch or a loss could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum GrpoError {
+    /// An operator refused its arguments.
+    #[error(transparent)]
+    Op(#[from] OpError),
+    /// A sequence does not fit a leaf.
+    #[error(
+        "sequence {sequence} needs {rows} rows, a leaf has {capacity}: raise the leaf's capacity or shorten the text"
+    )]
+    TooLong {
+        /// Index in the step.
+        sequence: u32,
+        /// Rows it needs.
+        rows: usize,
+        /// Rows a leaf has.
+        capacity: usize,
+    },
+    /// The rollouts of a group have different prompts, or an empty one.
+    #[error("group {group}: {reason}")]
+    Prompt {
+        /// Index in the step.
+        group: usize,
+        /// What is wrong.
+        reason: &'static str,
+    },
+    /// Numbers that belong to a completion's tokens are not as many as those.
+    #[error("sequence {sequence}: {got} {what} for {expected} tokens")]
+    Columns {
+        /// Index in the step.
+        sequence: u32,
+        /// Which numbers.
+        what: &'static str,
+        /// How many there are.
+        got: usize,
+        /// How many there should be.
+        expected: usize,
+    },
+    /// The KL term needs what nobody computed.
+    #[error("sequence {sequence} has no reference log-probabilities, and the KL coefficient is not 0")]
+    NoReference {
+        /// Index in the step.
+        sequence: u32,
+    },
+}

@@ -1,0 +1,85 @@
+use super::{OptimizerConfig, OptimizerError};
+use crate::device::Stream;
+use crate::ops::adamw::{self, AdamW, Param};
+use crate::ops::grad_norm;
+
+/// Whether weight decay applies: to matrices, not to gains.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Decay {
+    /// It does.
+    Yes,
+    /// It does not.
+    No,
+}
+
+/// A parameter with its gradient and moments.
+#[derive(Debug)]
+pub struct Parameter<'a> {
+    /// Its name in the checkpoint.
+    pub name: &'a str,
+    /// Its tensors.
+    pub param: Param<'a>,
+    /// Whether it decays.
+    pub decay: Decay,
+}
+
+/// What became of an optimizer step.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Update {
+    /// Weights and moments are updated.
+    Applied {
+        /// Global gradient norm before the clip.
+        norm: f64,
+        /// What the gradients were multiplied by, at most 1.
+        factor: f64,
+        /// Learning rate of the step.
+        lr: f64,
+    },
+    /// The gradient norm is not finite: weights and moments are untouched.
+    Skipped {
+        /// The first parameter whose gradient's norm is not finite.
+        parameter: String,
+    },
+}
+
+/// One optimizer step: the global norm over all gradients (squares added in the order given), then, if it is finite, the clip
+/// (torch's: scaled by `max_norm / (norm + 1e-6)` where that is below 1) and AdamW on every parameter. `step` counts from 1.
+///
+/// # Errors
+/// When an operator refuses its arguments.
+pub fn update<'a>(
+    stream: &Stream,
+    config: &OptimizerConfig,
+    step: u64,
+    parameters: impl IntoIterator<Item = Parameter<'a>>,
+) -> Result<Update, OptimizerError> {
+    let parameters: Vec<_> = parameters.into_iter().collect();
+    let mut squares = 0.0;
+    for parameter in &parameters {
+        squares += grad_norm::square_sum(stream, parameter.param.g)?;
+        if !f64::is_finite(squares) {
+            return Ok(Update::Skipped { parameter: parameter.name.to_owned() });
+        }
+    }
+    let norm = squares.sqrt();
+    let factor = clip_factor(norm, config.max_norm);
+    let lr = config.lr * config.schedule.factor(step);
+    for Parameter { param, decay, .. } in parameters {
+        let weight_decay = if decay == Decay::Yes { config.weight_decay } else { 0.0 };
+        let settings = AdamW {
+            lr,
+            beta1: config.beta1,
+            beta2: config.beta2,
+            eps: config.eps,
+            weight_decay,
+            step,
+            grad_scale: factor,
+        };
+        adamw::step(stream, param, &settings)?;
+    }
+    Ok(Update::Applied { norm, factor, lr })
+}
+
+fn clip_factor(norm: f64, max_norm: f64) -> f64 {
+    if max_norm == 0.0 { 1.0 } else { (max_norm / (norm + 1e-6)).min(1.0) }
+}
