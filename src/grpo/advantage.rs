@@ -1,5 +1,7 @@
 use serde::{Deserialize, Serialize};
 
+use crate::reward::Reward;
+
 /// How much better a sequence did than its group.
 #[derive(Clone, Copy, Debug, Default, PartialEq, PartialOrd, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -55,15 +57,15 @@ pub struct GroupAdvantages {
 
 /// The advantages of one group's rewards. Rollouts without a reward are outside mean, standard deviation and n. The standard
 /// deviation is the sample's (n - 1), as in TRL and verl.
-pub fn advantages(rewards: &[Option<f64>], config: &AdvantageConfig) -> GroupAdvantages {
-    let valid: Vec<f64> = rewards.iter().flatten().copied().collect();
+pub fn advantages(rewards: &[Option<Reward>], config: &AdvantageConfig) -> GroupAdvantages {
+    let valid: Vec<f64> = rewards.iter().flatten().map(|reward| reward.0).collect();
     let life = match valid.as_slice() {
         [] | [_] => Life::TooFew,
         [first, rest @ ..] if rest.iter().all(|reward| reward == first) => Life::Equal,
         _ => Life::Alive,
     };
     let (mean, divisor) = moments(&valid, config);
-    let of = |reward: f64| Advantage(if life == Life::Alive { (reward - mean) / divisor } else { 0.0 });
+    let of = |reward: Reward| Advantage(if life == Life::Alive { (reward.0 - mean) / divisor } else { 0.0 });
     GroupAdvantages { advantages: rewards.iter().map(|reward| reward.map(of)).collect(), life }
 }
 

@@ -10,8 +10,7 @@ use crate::ops::OpError;
 
 pub use advantage::{Advantage, AdvantageConfig, Estimator, GroupAdvantages, Life, advantages};
 pub use batch::{
-    Counts, Example, Group, Packed, Scored, Segment, Sharing, Stored, Targets, TrainBatch, pack,
-    pack_examples,
+    Counts, Example, Group, Packed, Scored, Sharing, Stored, Targets, TrainBatch, pack, pack_examples,
 };
 pub use config::{DeadGroups, Loss, LossConfig};
 pub use evaluate::{Measured, evaluate, supervised};

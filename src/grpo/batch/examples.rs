@@ -36,7 +36,7 @@ pub fn pack_examples(examples: &[Example<'_>], capacity: usize) -> Result<TrainB
             batch.leaves.push(std::mem::take(&mut open));
         }
         let first = open.tokens.len() + example.prompt.len();
-        open.push_segment(&tokens, 0, None);
+        open.push_span(&tokens, 0, None);
         open.push_targets(example.completion, i as u32, first - 1, first);
         open.weight.resize(open.targets.ids.len(), weight);
     }

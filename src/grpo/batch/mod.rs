@@ -14,7 +14,7 @@ use super::{Advantage, Life};
 
 pub use examples::{Example, pack_examples};
 pub use pack::pack;
-pub use packed::{Packed, Segment, Stored, Targets};
+pub use packed::{Packed, Stored, Targets};
 
 /// A rollout and what the loss needs beside it.
 #[derive(Clone, Copy, Debug)]

@@ -173,7 +173,7 @@ impl Packer {
         let tokens: Vec<u32> = rollout.prompt.iter().chain(fed).map(id).collect();
         self.reserve(tokens.len(), sequence.index)?;
         let first = self.open.tokens.len() + rollout.prompt.len();
-        self.open.push_segment(&tokens, 0, None);
+        self.open.push_span(&tokens, 0, None);
         sequence.push_to(&mut self.open, first - 1, first);
         Ok(())
     }
@@ -198,13 +198,13 @@ impl Packer {
 
     fn part(&mut self, part: &[Sequence<'_>]) {
         let prompt: Vec<u32> = part[0].scored.rollout.prompt.iter().map(id).collect();
-        let parent = self.open.push_segment(&prompt, 0, None);
+        let parent = self.open.push_span(&prompt, 0, None);
         let last = self.open.tokens.len() - 1;
         for sequence in part {
             let fed: Vec<u32> = sequence.scored.rollout.completion.iter().map(id).collect();
             let rows = self.open.tokens.len();
             if let Some((_, fed)) = fed.split_last().filter(|(_, fed)| !fed.is_empty()) {
-                self.open.push_segment(fed, prompt.len(), Some(parent));
+                self.open.push_span(fed, prompt.len(), Some(parent));
             }
             sequence.push_to(&mut self.open, last, rows);
         }

@@ -1,17 +1,5 @@
-use std::ops::Range;
-
 use crate::ops::Leaves;
-
-/// One run of packed rows that attends to itself and to its parent.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Segment {
-    /// Its rows.
-    pub queries: Range<usize>,
-    /// Position of its first token in the sequence.
-    pub start: usize,
-    /// Index of the segment that holds the tokens before `start`.
-    pub parent: Option<usize>,
-}
+use crate::ops::attention::{Source, Span};
 
 /// What is predicted from where.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -41,7 +29,7 @@ pub struct Packed {
     /// Position of each row in its sequence.
     pub positions: Vec<u32>,
     /// A parent stands before its children.
-    pub segments: Vec<Segment>,
+    pub spans: Vec<Span>,
     /// What the rows predict.
     pub targets: Targets,
     /// Weight in the policy term.
@@ -98,14 +86,10 @@ impl Packed {
     }
 
     fn append(&mut self, leaf: &Packed) {
-        let (rows, segments, targets) = (self.tokens.len(), self.segments.len(), self.targets.ids.len());
+        let (rows, spans, targets) = (self.tokens.len(), self.spans.len(), self.targets.ids.len());
         self.tokens.extend(&leaf.tokens);
         self.positions.extend(&leaf.positions);
-        self.segments.extend(leaf.segments.iter().map(|segment| Segment {
-            queries: segment.queries.start + rows..segment.queries.end + rows,
-            start: segment.start,
-            parent: segment.parent.map(|parent| parent + segments),
-        }));
+        self.spans.extend(leaf.spans.iter().map(|span| shifted(span, rows, spans)));
         self.targets.rows.extend(leaf.targets.rows.iter().map(|row| row + rows as u32));
         self.targets.ids.extend(&leaf.targets.ids);
         self.targets.sequence.extend(&leaf.targets.sequence);
@@ -129,13 +113,13 @@ impl Packed {
         self.ends.extend(leaf.ends.iter().map(|end| [end[0] + rows, end[1] + targets]));
     }
 
-    /// Appends a segment's tokens; gives its index.
-    pub(super) fn push_segment(&mut self, tokens: &[u32], start: usize, parent: Option<usize>) -> usize {
+    /// Appends a span's tokens; gives its index.
+    pub(super) fn push_span(&mut self, tokens: &[u32], start: usize, parent: Option<usize>) -> usize {
         let first = self.tokens.len();
         self.tokens.extend(tokens);
         self.positions.extend(start as u32..(start + tokens.len()) as u32);
-        self.segments.push(Segment { queries: first..self.tokens.len(), start, parent });
-        self.segments.len() - 1
+        self.spans.push(Span { queries: first..self.tokens.len(), start, source: Source::Packed { parent } });
+        self.spans.len() - 1
     }
 
     /// Appends the targets of one sequence: the first is predicted by `first_row`, the others by the rows from `rows` on.
@@ -152,4 +136,13 @@ impl Packed {
     pub(super) fn close(&mut self) {
         self.ends = vec![[self.tokens.len(), self.targets.ids.len()]];
     }
+}
+
+/// The span where `rows` rows and `spans` spans stand before its leaf.
+fn shifted(span: &Span, rows: usize, spans: usize) -> Span {
+    let source = match &span.source {
+        Source::Packed { parent } => Source::Packed { parent: parent.map(|parent| parent + spans) },
+        Source::Paged { .. } => span.source.clone(),
+    };
+    Span { queries: span.queries.start + rows..span.queries.end + rows, start: span.start, source }
 }
