@@ -4,6 +4,8 @@ use std::collections::HashSet;
 
 use patarm::demo::{self, Split, TASKS};
 use patarm::preference::PreferencePair;
+use patarm::rubric::{Ending, Verdict};
+use patarm::tokenizer::ChatOptions;
 
 const SEEDS: [u64; 3] = [1, 2, 3];
 
@@ -75,13 +77,13 @@ fn scores_of_openings_are_even_and_apart_from_what_the_answer_says() {
         let scores: Vec<f64> = openings
             .iter()
             .filter(|opening| (opening.expected == opening.said) == agrees)
-            .map(|opening| f64::from(opening.score))
+            .map(|opening| opening.score.value())
             .collect();
         scores.iter().sum::<f64>() / scores.len() as f64
     };
     // Uniform on 1..=9 has mean 5 and deviation 2.58; each half has at least 30,000 rows: five sigma is 0.08.
     assert!((mean(true) - 5.0).abs() < 0.08 && (mean(false) - 5.0).abs() < 0.08);
-    assert!((1..=9).all(|score| openings.iter().any(|opening| opening.score == score)));
+    assert!((1..=9).all(|score| openings.iter().any(|opening| opening.score.value() == f64::from(score))));
 }
 
 #[test]
@@ -117,4 +119,34 @@ fn is_right(text: &demo::Reading) -> bool {
     let gains = ["buys", "finds", "gets"].iter().any(|verb| request.contains(verb));
     let result = if gains { start + change } else { start - change };
     numbers(&text.response) == [result]
+}
+
+#[test]
+fn words_on_which_answers_turn_are_one_token_wherever_they_stand() {
+    let tokenizer = demo::tokenizer().unwrap();
+    for opening in demo::openings(5, 4_000, 0.85) {
+        for word in [&opening.expected, &opening.said] {
+            let [token] = tokenizer.encode(&format!(" {word}")).unwrap()[..] else {
+                panic!("{word} is cut apart")
+            };
+            let verdict = tokenizer.encode(&opening.verdict_text()).unwrap();
+            assert!(verdict.contains(&token), "{opening:?}");
+        }
+        let said = tokenizer.encode(&format!(" {}", opening.said)).unwrap()[0];
+        assert!(tokenizer.encode(&opening.reading.response).unwrap().contains(&said), "{opening:?}");
+    }
+}
+
+#[test]
+fn judge_prompts_and_verdicts_are_short() {
+    let (tokenizer, rubrics) = (demo::tokenizer().unwrap(), demo::rubrics());
+    for opening in demo::openings(6, 2_000, 0.85) {
+        let reading = &opening.reading;
+        let prompt = rubrics.judge_prompt(&reading.task, &reading.messages, &reading.response).unwrap();
+        let prompt = tokenizer.encode_chat(&prompt, &ChatOptions::default()).unwrap();
+        let verdict = tokenizer.encode(&opening.verdict_text()).unwrap();
+        assert!(prompt.len() <= 64 && verdict.len() <= 12, "{} {}", prompt.len(), verdict.len());
+        let read = Verdict::parse(&opening.verdict_text(), Ending::Stopped).unwrap();
+        assert_eq!(read, opening.verdict());
+    }
 }

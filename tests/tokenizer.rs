@@ -15,7 +15,7 @@ const TEXTS: [&str; 4] = [
 ];
 
 fn small() -> Tokenizer {
-    train(TEXTS, &TrainOptions { vocab_size: 320, min_frequency: 2 }).unwrap()
+    train(TEXTS, &TrainOptions { vocab_size: 320, min_frequency: 2, ..TrainOptions::default() }).unwrap()
 }
 
 #[test]
@@ -30,7 +30,8 @@ fn trained_tokenizer_gives_back_every_text() {
 
 #[test]
 fn trained_tokenizer_merges_frequent_words_and_stops_at_the_wished_size() {
-    let tokenizer = train(TEXTS, &TrainOptions { vocab_size: 275, min_frequency: 2 }).unwrap();
+    let tokenizer =
+        train(TEXTS, &TrainOptions { vocab_size: 275, min_frequency: 2, ..TrainOptions::default() }).unwrap();
     assert_eq!(tokenizer.vocab_size(), 275);
     assert!(small().encode(" answer").unwrap().len() < " answer".len());
 }
@@ -38,7 +39,9 @@ fn trained_tokenizer_merges_frequent_words_and_stops_at_the_wished_size() {
 #[test]
 fn training_depends_on_words_and_counts_alone() {
     let reversed: Vec<&str> = TEXTS.into_iter().rev().collect();
-    let other = train(reversed, &TrainOptions { vocab_size: 320, min_frequency: 2 }).unwrap();
+    let other =
+        train(reversed, &TrainOptions { vocab_size: 320, min_frequency: 2, ..TrainOptions::default() })
+            .unwrap();
     assert_eq!(small().files(), other.files());
 }
 
@@ -73,7 +76,8 @@ fn split(tokenizer: &tokenizers::Tokenizer, text: &str) -> tokenizers::Result<Ve
 
 #[test]
 fn vocabulary_without_room_for_bytes_is_an_error() {
-    let error = train(TEXTS, &TrainOptions { vocab_size: 258, min_frequency: 1 }).unwrap_err();
+    let error = train(TEXTS, &TrainOptions { vocab_size: 258, min_frequency: 1, ..TrainOptions::default() })
+        .unwrap_err();
     assert!(error.to_string().contains("259"), "{error}");
 }
 
@@ -160,4 +164,13 @@ fn hostile_part() -> impl Strategy<Value = String> {
         "a",
     ];
     prop::sample::select(fixed.map(str::to_owned).to_vec())
+}
+
+#[test]
+fn pieces_named_as_whole_become_one_token_where_the_text_has_them_often() {
+    let texts = ["<score>7</score>"; 4];
+    let options = TrainOptions { whole: r"</?[a-z]+>".into(), ..TrainOptions::default() };
+    let tokenizer = train(texts, &options).unwrap();
+    assert_eq!(tokenizer.encode(texts[0]).unwrap().len(), 3);
+    assert!(train(texts, &TrainOptions::default()).unwrap().encode(texts[0]).unwrap().len() > 3);
 }

@@ -9,7 +9,8 @@ use patarm::tokenizer::{ChatOptions, Message, Role, Tokenizer, TokenizerError, T
 use serde_json::{Value, json};
 
 fn small() -> Tokenizer {
-    train(["a small text, a small vocabulary"], &TrainOptions { vocab_size: 270, min_frequency: 2 }).unwrap()
+    train(["a small text, a small vocabulary"], &TrainOptions { vocab_size: 270, ..TrainOptions::default() })
+        .unwrap()
 }
 
 /// The small tokenizer with one place of its `tokenizer.json` changed.

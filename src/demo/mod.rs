@@ -6,7 +6,8 @@
 //! - [`pairs`]: the right answer as `chosen`, the wrong one as `rejected`; all that preference training sees;
 //! - [`reading`]: requests with one unlabelled answer each, of which a named share is right, drawn apart from the pairs;
 //! - [`openings`]: verdicts for the cold start: what an answer to this request usually says, what this one says, and
-//!   a score that is drawn blindly.
+//!   a score that is drawn blindly;
+//! - [`rubrics`] and [`tokenizer`]: the judging tasks and the vocabulary that suit these texts.
 //!
 //! Requests and filler combinations are split by content: what is held out appears in no pair, reading or opening
 //! that training sees, whatever the seeds.
@@ -15,12 +16,14 @@ mod chat;
 mod code;
 mod draw;
 mod filler;
+mod judge;
 mod math;
 mod safety;
 mod scene;
 mod split;
 mod text;
 
+pub use judge::{rubrics, tokenizer};
 pub use split::Split;
 pub use text::{Opening, Reading, openings, pairs, reading};
 

@@ -1,8 +1,9 @@
 use super::draw::Draw;
 use super::scene::Scene;
 use super::split::Split;
-use super::{TASKS, filler};
+use super::{TASKS, filler, judge};
 use crate::preference::PreferencePair;
+use crate::rubric::Score;
 use crate::tokenizer::{Message, Role};
 
 /// Streams of one seed, so that pairs, reading and openings are drawn apart from each other.
@@ -31,8 +32,8 @@ pub struct Opening {
     pub expected: String,
     /// The word on which this answer turns, copied from it.
     pub said: String,
-    /// 1 to 9, drawn blindly.
-    pub score: u8,
+    /// One of 1 to 9, drawn blindly.
+    pub score: Score,
 }
 
 /// `count` pairs of `split`, cycling through [`TASKS`]; chosen is the right answer, rejected the wrong one.
@@ -79,7 +80,7 @@ pub fn openings(seed: u64, count: usize, share_right: f64) -> Vec<Opening> {
             let asked = Asked::draw(TASKS[row % TASKS.len()], Split::Train, &mut draw);
             let judged = asked.scene.answer(&mut draw, 0.5);
             let expected = asked.scene.answer(&mut draw, share_right).gist.to_string();
-            let score = 1 + draw.below(9) as u8;
+            let score = judge::score(1 + draw.below(9));
             let said = judged.gist.to_string();
             Opening { reading: asked.read(&mut draw, &judged.sentence), expected, said, score }
         })
