@@ -3,5 +3,7 @@
 mod report {
     mod events;
     mod metrics;
+    mod page;
     mod statistics;
+    mod table;
 }

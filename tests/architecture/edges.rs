@@ -45,6 +45,16 @@ pub(crate) fn edges(path: &Path, tokens: &[Token]) -> Vec<Edge> {
     found
 }
 
+/// Macros that this file exports: they stand in the crate's root, but belong to the module that wrote them.
+pub(crate) fn exported_macros(tokens: &[Token]) -> Vec<String> {
+    let exports = (0..tokens.len()).filter(|&at| follows(tokens, at, &["macro_export", "]"]));
+    let name = |at: usize| {
+        let rules = (at..tokens.len()).find(|&at| follows(tokens, at, &["macro_rules", "!"]))?;
+        Some(tokens.get(rules + 2)?.text.clone())
+    };
+    exports.filter_map(name).collect()
+}
+
 /// The first segments of the path or group of paths that starts at `at`, right after the root.
 fn named(tokens: &[Token], at: usize) -> Vec<Edge> {
     let word = |at: usize| {
@@ -85,6 +95,12 @@ fn paths_and_nested_groups_are_read() {
     assert_eq!(names("a/mod.rs", "pub(crate) fn f() { $crate::b::c!() }"), ["b"]);
     assert_eq!(names("main.rs", "fn main() { patarm::cli::run() }"), ["cli"]);
     assert_eq!(names("a/mod.rs", "use crate::*;"), ["<root>"]);
+}
+
+#[test]
+fn an_exported_macro_is_found_and_a_private_one_is_not() {
+    let text = "#[macro_export] /// x\n macro_rules! dims { () => {} } macro_rules! inner { () => {} }";
+    assert_eq!(exported_macros(&crate::source::tokens(text)), ["dims"]);
 }
 
 #[test]

@@ -82,8 +82,8 @@ fn token_rules(path: &str, tokens: &[Token], at: usize) -> Option<&'static str> 
     if matches!(word, "thread_rng" | "from_entropy" | "from_os_rng") || is(&["rand", "::", "rng", "("]) {
         return Some("every random number derives from a named seed");
     }
-    let sizes = matches!(word, "too_many_lines" | "too_many_arguments" | "missing_docs");
-    (sizes && in_attribute(tokens, at)).then_some("the size and documentation lints have no exceptions")
+    let sizes = matches!(word, "too_many_lines" | "too_many_arguments");
+    (sizes && in_attribute(tokens, at)).then_some("the lints on size have no exceptions")
 }
 
 /// Whether the token at `at` stands between `#[` (or `#![`) and its `]`.
