@@ -23,9 +23,9 @@ pub(super) struct Tile {
     pub(super) group: usize,
 }
 
-/// Cuts a span of `queries` into tiles of equal size, up to one query.
+/// Cuts a span of `queries` into tiles of equal size, up to one query; an empty span has none.
 pub(super) fn tiles(queries: usize, group: usize) -> impl Iterator<Item = Range<usize>> {
-    let count = (queries * group).div_ceil(ROWS).clamp(1, queries.max(1));
+    let count = (queries * group).div_ceil(ROWS).min(queries);
     (0..count).map(move |i| i * queries / count..(i + 1) * queries / count)
 }
 

@@ -1,0 +1,16 @@
+//! Every operator's host bodies: gradients against finite differences, f32 and bf16 against f64, and bits that depend on
+//! nothing but the operands.
+
+mod kernels {
+    mod attention;
+    mod attention_bits;
+    mod attention_plain;
+    mod differences;
+    mod embedding;
+    mod kv_append;
+    mod rms_norm;
+    mod rope;
+    mod swiglu;
+    mod tensors;
+    mod tolerance;
+}
