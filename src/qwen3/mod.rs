@@ -1,1 +1,47 @@
-//! The model: Qwen3's forward over packed tokens and its mirror backward. It never sees text.
+//! The model: Qwen3's forward pass over packed tokens and its mirror, the backward pass. It never sees text and does not know
+//! what it is trained for. One forward serves training, prefill and decode; the head is a stage of its own (`ops::head`).
+
+mod activations;
+mod backward;
+mod batch;
+mod config;
+mod forward;
+mod gradient;
+mod init;
+mod params;
+
+pub use activations::{Activations, BackwardBuffers, Keep};
+pub use backward::{BackwardPass, backward};
+pub use batch::Packed;
+pub use config::{Config, ConfigError};
+pub use forward::{forward, kv_pool_dims};
+pub use gradient::{Accumulate, GradientSink};
+pub use params::{LayerParam, ParamId, Params};
+
+use crate::ops::rope::Table;
+use crate::tensor::{Arena, ArenaError, DType};
+
+/// A model: its shape, its weights, and its rotary table.
+#[derive(Debug)]
+pub struct Model {
+    /// Shape.
+    pub config: Config,
+    /// Storage of weights and activations; gains and sums are kept in its accumulator.
+    pub dtype: DType,
+    /// Weights.
+    pub params: Params,
+    /// Cosines and sines of the first positions.
+    pub rope: Table,
+}
+
+impl Model {
+    /// Carves a model for sequences of at most `positions` tokens; the weights are whatever the arena held (zero at first).
+    ///
+    /// # Errors
+    /// When the arena is full.
+    pub fn new(config: Config, dtype: DType, positions: usize, arena: &mut Arena) -> Result<Self, ArenaError> {
+        let params = Params::weights(&config, dtype, arena)?;
+        let rope = Table::new(positions, config.head_dim, config.rope_theta, dtype.accumulator(), arena)?;
+        Ok(Self { config, dtype, params, rope })
+    }
+}

@@ -1,1 +1,11 @@
-//! Samples judgements: scheduler, KV pool, generate.
+//! Samples judgements: prompts in, rollouts out. Sequences live in reference-counted KV blocks; the samples of one prompt share
+//! its blocks; as sequences end, waiting requests take their place. What a request draws depends on its prompt, its seeds
+//! and its sampling parameters alone, never on what shares its batch.
+
+mod blocks;
+mod engine;
+mod sampler;
+mod sequence;
+
+pub use engine::{Engine, Limits, Request, RolloutError};
+pub use sampler::Sampler;

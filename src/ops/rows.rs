@@ -1,0 +1,142 @@
+//! Moving whole rows: copy, gather, and the gather's backward.
+//!
+//! | function | computes | shapes |
+//! |---|---|---|
+//! | [`copy`] | y = x | x, y alike |
+//! | [`gather`] | y\[i\] = x\[rows\[i\]\] | x [N, C], rows [M], y [M, C] |
+//! | [`scatter`] | dx\[j\] = sum of dy\[i\] with rows\[i\] = j | dy [M, C], rows [M], dx [N, C] |
+//!
+//! Traffic: each element once in, once out. [`scatter`] sums in ascending i in the accumulator's type and rounds once; rows
+//! that nothing names become 0.
+
+use super::{OpError, expect_dims, expect_dtype};
+use crate::device::{Device, Float, Stream};
+use crate::dims;
+use crate::tensor::{Element, View, ViewMut};
+use crate::with_float;
+
+/// Rows that a host task moves at a time.
+const ROWS: usize = 64;
+
+/// y = x.
+///
+/// # Errors
+/// When shapes or dtypes differ.
+pub fn copy(stream: &Stream, x: View<'_>, y: ViewMut<'_>) -> Result<(), OpError> {
+    const OP: &str = "rows_copy";
+    expect_dims(OP, "y", y.dims(), x.dims())?;
+    expect_dtype(OP, "y", y.dtype(), x.dtype())?;
+    match stream.launch(OP) {
+        Device::Host(host) => {
+            let x = x.host_bytes();
+            host.chunks_mut(y.host_bytes_mut(), 1 << 18, |i, y| {
+                let start = i << 18;
+                y.copy_from_slice(&x[start..start + y.len()]);
+            });
+            Ok(())
+        }
+        Device::Cuda(cuda) => match *cuda {},
+    }
+}
+
+/// y\[i\] = x\[rows\[i\]\].
+///
+/// # Errors
+/// When shapes or dtypes do not fit.
+pub fn gather(stream: &Stream, x: View<'_>, rows: View<'_>, y: ViewMut<'_>) -> Result<(), OpError> {
+    const OP: &str = "rows_gather";
+    let (m, c) = (rows.dims().count(), x.dims().row_len());
+    expect_dims(OP, "y", dims![N: y.dims().rows(), C: y.dims().row_len()], dims![N: m, C: c])?;
+    expect_dtype(OP, "y", y.dtype(), x.dtype())?;
+    match stream.launch(OP) {
+        Device::Host(host) => {
+            let (x, rows, width) = (x.host_bytes(), rows.ids(), c * x.dtype().size());
+            host.chunks_mut(y.host_bytes_mut(), width * ROWS, |i, y| {
+                for (row, y) in rows[i * ROWS..].iter().zip(y.chunks_mut(width)) {
+                    y.copy_from_slice(&x[*row as usize * width..][..width]);
+                }
+            });
+            Ok(())
+        }
+        Device::Cuda(cuda) => match *cuda {},
+    }
+}
+
+/// dx\[j\] = sum of dy\[i\] with rows\[i\] = j.
+///
+/// # Errors
+/// When shapes or dtypes do not fit.
+pub fn scatter(stream: &Stream, dy: View<'_>, rows: View<'_>, dx: ViewMut<'_>) -> Result<(), OpError> {
+    const OP: &str = "rows_scatter";
+    let (m, c) = (rows.dims().count(), dx.dims().row_len());
+    expect_dims(OP, "dy", dims![N: dy.dims().rows(), C: dy.dims().row_len()], dims![N: m, C: c])?;
+    expect_dtype(OP, "dx", dx.dtype(), dy.dtype())?;
+    match stream.launch(OP) {
+        Device::Host(host) => with_float!(dy.dtype(), T => {
+            let sources = Sources::new(rows.ids(), dx.dims().rows());
+            let dy = dy.host::<T>();
+            host.chunks_mut(dx.host_mut::<T>(), c * ROWS, |i, dx| {
+                for (j, dx) in dx.chunks_mut(c).enumerate() {
+                    sum_rows(dy, sources.of(i * ROWS + j), dx);
+                }
+            });
+            Ok(())
+        }),
+        Device::Cuda(cuda) => match *cuda {},
+    }
+}
+
+fn sum_rows<T: Element>(dy: &[T], sources: &[u32], dx: &mut [T]) {
+    let c = dx.len();
+    for (k, x) in dx.iter_mut().enumerate() {
+        let terms = sources.iter().map(|&i| dy[i as usize * c + k].load());
+        *x = T::store(terms.fold(T::Acc::ZERO, |sum, term| sum + term));
+    }
+}
+
+/// For each row of x the rows of y that were gathered from it, ascending.
+struct Sources {
+    starts: Vec<u32>,
+    items: Vec<u32>,
+}
+
+impl Sources {
+    fn new(rows: &[u32], n: usize) -> Self {
+        let mut starts = vec![0; n + 1];
+        rows.iter().for_each(|&row| starts[row as usize + 1] += 1);
+        (0..n).for_each(|j| starts[j + 1] += starts[j]);
+        let (mut next, mut items) = (starts.clone(), vec![0; rows.len()]);
+        for (i, &row) in rows.iter().enumerate() {
+            items[next[row as usize] as usize] = i as u32;
+            next[row as usize] += 1;
+        }
+        Self { starts, items }
+    }
+
+    fn of(&self, j: usize) -> &[u32] {
+        &self.items[self.starts[j] as usize..self.starts[j + 1] as usize]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::device::DeviceChoice;
+    use crate::tensor::{DType, Tensor};
+
+    #[test]
+    fn scatter_is_the_transpose_of_gather() {
+        let stream = Stream::new(Device::open(DeviceChoice::Cpu, 2).expect("a CPU"));
+        let (n, c, picks) = (131, 3, [130, 0, 7, 7, 0, 64, 7_u32]);
+        let x: Vec<f64> = (0..n * c).map(|i| (i * 37 % 101) as f64).collect();
+        let dy: Vec<f64> = (0..picks.len() * c).map(|i| (i * 29 % 97) as f64).collect();
+        let rows = Tensor::from_ids(&picks, dims![N: picks.len()]);
+        let mut y = Tensor::zeros(DType::F64, dims![N: picks.len(), C: c]);
+        gather(&stream, Tensor::from_slice(&x, dims![N: n, C: c]).view(), rows.view(), y.view_mut()).expect("fits");
+        let mut dx = Tensor::from_slice(&vec![f64::NAN; n * c], dims![N: n, C: c]);
+        let from = Tensor::from_slice(&dy, dims![N: picks.len(), C: c]);
+        scatter(&stream, from.view(), rows.view(), dx.view_mut()).expect("fits");
+        let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
+        assert_eq!(dot(&y.view().to_f64(), &dy), dot(&x, &dx.view().to_f64()));
+    }
+}

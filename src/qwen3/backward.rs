@@ -1,0 +1,178 @@
+use super::activations::{BackwardBuffers, LayerActivations};
+use super::forward::{Layer, per_norm};
+use super::params::LayerParam::{Down, Gate, InputNorm, K, KNorm, O, PostNorm, Q, QNorm, Up, V};
+use super::{Activations, GradientSink, Keep, LayerParam, Model, Packed, ParamId};
+use crate::device::Stream;
+use crate::ops::{Leaves, OpError, Write, attention, embedding, product, rms_norm, rope, swiglu};
+use crate::tensor::{Tensor, View, ViewMut};
+
+/// What a backward pass runs over: the same batch as the forward pass before it.
+#[derive(Clone, Copy, Debug)]
+pub struct BackwardPass<'a> {
+    /// Where it runs.
+    pub stream: &'a Stream,
+    /// The model, unchanged since the forward pass.
+    pub model: &'a Model,
+    /// The batch of the forward pass.
+    pub batch: &'a Packed,
+    /// Row ranges inside which sums over tokens are taken.
+    pub leaves: &'a Leaves,
+}
+
+/// The mirror of [`super::forward`] without a KV pool: from the gradient of [`Activations::hidden`] to the gradient of every
+/// weight but the head's own, which go to `sink` from the last layer to the first, the embedding at the end.
+///
+/// # Errors
+/// When shapes do not fit, or the activations were not kept.
+pub fn backward(
+    pass: BackwardPass<'_>,
+    hidden: View<'_>,
+    buffers: &mut Activations,
+    d: &mut BackwardBuffers,
+    sink: &mut impl GradientSink,
+) -> Result<(), OpError> {
+    let BackwardPass { stream, model, batch, leaves } = pass;
+    let n = batch.len();
+    if buffers.keep == Keep::Nothing {
+        let reason = "the forward pass kept no activations".into();
+        return Err(OpError::Argument { op: "qwen3_backward", reason });
+    }
+    let (x, rstd) = (buffers.residual[model.config.layers].rows(0..n), buffers.hidden_rstd.rows(0..n));
+    let norm = rms_norm::Backward { dy: hidden, x, gain: model.params.get(ParamId::Norm), rstd, leaves };
+    rms_norm::backward(stream, norm, d.stream.rows_mut(0..n), Write::Set, sink.buffer(ParamId::Norm))?;
+    sink.finished(ParamId::Norm);
+    for l in (0..model.config.layers).rev() {
+        let set = buffers.set(l);
+        let layer = Layer { stream, model, l, n, spans: &batch.spans, indices: &buffers.indices };
+        let (input, a) = (buffers.residual[l].rows(0..n), &mut buffers.layers[set]);
+        if buffers.keep == Keep::Inputs {
+            layer.forward(input, a, d.normed.rows_mut(0..n), None)?;
+        }
+        let layer = LayerBackward { layer, leaves };
+        layer.feed_forward(a, d, sink)?;
+        layer.attention(a, d, sink)?;
+        layer.project(input, a, d, sink)?;
+    }
+    let table = sink.buffer(ParamId::Embedding);
+    embedding::backward(stream, d.stream.rows(0..n), buffers.indices.tokens(n), table)?;
+    sink.finished(ParamId::Embedding);
+    Ok(())
+}
+
+/// One layer of the backward pass.
+struct LayerBackward<'a> {
+    layer: Layer<'a>,
+    leaves: &'a Leaves,
+}
+
+impl LayerBackward<'_> {
+    /// From the output's gradient in `d.stream` to the middle's, in place.
+    fn feed_forward(
+        &self,
+        a: &mut LayerActivations,
+        d: &mut BackwardBuffers,
+        sink: &mut impl GradientSink,
+    ) -> Result<(), OpError> {
+        let (s, n) = (self.layer.stream, self.layer.n);
+        self.input(d.stream.rows(0..n), Down, d.product.rows_mut(0..n), Write::Set)?;
+        self.weight(d.stream.rows(0..n), a.product.rows(0..n), Down, sink)?;
+        swiglu::backward(s, d.product.rows(0..n), a.gate.rows_mut(0..n), a.up.rows_mut(0..n))?;
+        self.weight(a.gate.rows(0..n), a.post_normed.rows(0..n), Gate, sink)?;
+        self.weight(a.up.rows(0..n), a.post_normed.rows(0..n), Up, sink)?;
+        self.input(a.gate.rows(0..n), Gate, d.normed.rows_mut(0..n), Write::Set)?;
+        self.input(a.up.rows(0..n), Up, d.normed.rows_mut(0..n), Write::Add)?;
+        let from = Normed { dy: &d.normed, x: a.middle.rows(0..n), rstd: &a.post_rstd, gain: PostNorm };
+        self.norm(from, d.stream.rows_mut(0..n), Write::Add, sink)
+    }
+
+    /// From the middle's gradient in `d.stream` to those of the raw queries, keys and values (`a.q`, `a.k`, `d.v`).
+    fn attention(
+        &self,
+        a: &mut LayerActivations,
+        d: &mut BackwardBuffers,
+        sink: &mut impl GradientSink,
+    ) -> Result<(), OpError> {
+        let (s, n) = (self.layer.stream, self.layer.n);
+        self.input(d.stream.rows(0..n), O, d.attended.rows_mut(0..n), Write::Set)?;
+        self.weight(d.stream.rows(0..n), a.attended.rows(0..n), O, sink)?;
+        let from = attention::Backward {
+            dout: d.attended.rows(0..n),
+            q: a.q.rows(0..n),
+            k: a.k.rows(0..n),
+            v: a.v.rows(0..n),
+            out: a.attended.rows(0..n),
+            lse: a.lse.rows(0..n),
+            spans: self.layer.spans,
+        };
+        attention::backward(s, from, d.q.rows_mut(0..n), d.k.rows_mut(0..n), d.v.rows_mut(0..n))?;
+        rope::backward(s, d.q.rows_mut(0..n), self.layer.indices.positions(n), &self.layer.model.rope)?;
+        rope::backward(s, d.k.rows_mut(0..n), self.layer.indices.positions(n), &self.layer.model.rope)?;
+        let q = Normed { dy: &d.q, x: a.q_raw.rows(0..n), rstd: &a.q_rstd, gain: QNorm };
+        self.norm(q, a.q.rows_mut(0..n), Write::Set, sink)?;
+        let k = Normed { dy: &d.k, x: a.k_raw.rows(0..n), rstd: &a.k_rstd, gain: KNorm };
+        self.norm(k, a.k.rows_mut(0..n), Write::Set, sink)
+    }
+
+    /// From there to the input's gradient, added to `d.stream`.
+    fn project(
+        &self,
+        input: View<'_>,
+        a: &LayerActivations,
+        d: &mut BackwardBuffers,
+        sink: &mut impl GradientSink,
+    ) -> Result<(), OpError> {
+        let n = self.layer.n;
+        for (p, dy, write) in [(Q, &a.q, Write::Set), (K, &a.k, Write::Add), (V, &d.v, Write::Add)] {
+            self.weight(dy.rows(0..n), a.input_normed.rows(0..n), p, sink)?;
+            self.input(dy.rows(0..n), p, d.normed.rows_mut(0..n), write)?;
+        }
+        let from = Normed { dy: &d.normed, x: input, rstd: &a.input_rstd, gain: InputNorm };
+        self.norm(from, d.stream.rows_mut(0..n), Write::Add, sink)
+    }
+
+    /// dx (=, +=) dy w.
+    fn input(&self, dy: View<'_>, p: LayerParam, dx: ViewMut<'_>, write: Write) -> Result<(), OpError> {
+        product::backward_input(self.layer.stream, dy, self.layer.weight(p), dx, write)
+    }
+
+    /// dw += dyᵀ x.
+    fn weight(
+        &self,
+        dy: View<'_>,
+        x: View<'_>,
+        p: LayerParam,
+        sink: &mut impl GradientSink,
+    ) -> Result<(), OpError> {
+        let id = ParamId::Layer(self.layer.l, p);
+        product::backward_weight(self.layer.stream, dy, x, self.leaves, sink.buffer(id))?;
+        sink.finished(id);
+        Ok(())
+    }
+
+    fn norm(
+        &self,
+        from: Normed<'_>,
+        dx: ViewMut<'_>,
+        write: Write,
+        sink: &mut impl GradientSink,
+    ) -> Result<(), OpError> {
+        let n = self.layer.n;
+        let (per, groups) = per_norm(from.x.dims());
+        let leaves = &self.leaves.scaled(groups.count() / n.max(1));
+        let (dy, rstd) = (from.dy.rows(0..n).reshape(per), from.rstd.rows(0..n).reshape(groups));
+        let (x, gain) = (from.x.reshape(per), self.layer.weight(from.gain));
+        let id = ParamId::Layer(self.layer.l, from.gain);
+        let norm = rms_norm::Backward { dy, x, gain, rstd, leaves };
+        rms_norm::backward(self.layer.stream, norm, dx.reshape(per), write, sink.buffer(id))?;
+        sink.finished(id);
+        Ok(())
+    }
+}
+
+/// A norm to go back through.
+struct Normed<'a> {
+    dy: &'a Tensor,
+    x: View<'a>,
+    rstd: &'a Tensor,
+    gain: LayerParam,
+}

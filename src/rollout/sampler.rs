@@ -1,0 +1,32 @@
+use super::{Engine, Request, RolloutError};
+use crate::device::Stream;
+use crate::qwen3::Model;
+use crate::record::Rollout;
+
+/// A model ready to be sampled from.
+#[derive(Debug)]
+pub struct Sampler<'a> {
+    /// Where it runs.
+    pub stream: &'a Stream,
+    /// The weights.
+    pub model: &'a Model,
+    /// Their version: the number of optimizer updates so far.
+    pub weights_version: u64,
+    /// Buffers and KV pool.
+    pub engine: Engine,
+}
+
+impl Sampler<'_> {
+    /// Serves all requests; rollouts come back in their order, samples of a request together. `watch` hears how many samples
+    /// have ended and how many tokens have been drawn.
+    ///
+    /// # Errors
+    /// As [`Engine::generate`].
+    pub fn generate(
+        &mut self,
+        requests: &[Request],
+        watch: &mut dyn FnMut(usize, usize),
+    ) -> Result<Vec<Rollout>, RolloutError> {
+        self.engine.generate(self.stream, self.model, self.weights_version, requests, watch)
+    }
+}

@@ -1,0 +1,243 @@
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::grpo::GrpoConfig;
+use crate::optimizer::OptimizerConfig;
+use crate::qwen3::Keep;
+use crate::record::Sampling;
+use crate::reward::ParConfig;
+
+/// Everything that a run depends on. `--print-config` prints it merged; the run folder keeps it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TrainConfig {
+    /// Seed of the whole run: data order, cold-start scores, sampling. Default 1.
+    pub seed: u64,
+    /// Which model is trained.
+    pub model: ModelConfig,
+    /// Which pairs it learns from.
+    pub data: DataConfig,
+    /// The cold start.
+    pub sft: SftConfig,
+    /// How judgements are sampled.
+    pub rollout: RolloutConfig,
+    /// PAR and format rewards.
+    pub reward: ParConfig,
+    /// Steps of reinforcement learning.
+    pub rl: RlConfig,
+    /// When and how the model is evaluated.
+    pub evaluation: EvaluationConfig,
+    /// Checkpoints.
+    pub checkpoint: CheckpointConfig,
+}
+
+/// Which model is trained.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ModelConfig {
+    /// Hugging Face folder; none: the embedded demo model.
+    pub path: Option<PathBuf>,
+    /// Storage of weights and activations: `f32` (default), `bf16`, `f64`.
+    pub dtype: ModelDtype,
+}
+
+/// Storage of weights and activations.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[allow(missing_docs)]
+pub enum ModelDtype {
+    #[default]
+    F32,
+    Bf16,
+    F64,
+}
+
+/// Which pairs the model learns from.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DataConfig {
+    /// File or folder of preference pairs; none: the embedded demo pairs.
+    pub path: Option<PathBuf>,
+    /// Folder of task files that replace or add to the built-in rubrics; none: the built-in ones.
+    pub rubrics: Option<PathBuf>,
+    /// Task of rows that name none. Default `chat`.
+    pub task: String,
+    /// Training pairs of the embedded demo. Default 4096.
+    pub demo_pairs: usize,
+    /// Share of prompts held out, by content hash, 0 to 1. Default 0.1. (The demo holds out pairs of its own.)
+    pub held_out_share: f64,
+    /// Rows that may be bad before the run stops. Default 0.
+    pub skip_bad: usize,
+    /// Longest judge prompt, tokens. Default 1024.
+    pub max_prompt_tokens: usize,
+    /// What happens to pairs with a longer prompt: `error` (default) or `drop` (counted).
+    pub overlong: Overlong,
+}
+
+/// What happens to a pair whose prompt is too long.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Overlong {
+    /// The run does not start.
+    #[default]
+    Error,
+    /// The pair is left out, and counted.
+    Drop,
+}
+
+/// The cold start: reading, then the output grammar.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SftConfig {
+    /// Optimizer steps; 0 leaves the cold start out.
+    pub steps: u64,
+    /// Rows of a step. Default 64.
+    pub rows: usize,
+    /// AdamW of the cold start.
+    pub optimizer: OptimizerConfig,
+}
+
+/// How judgements are sampled for training.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RolloutConfig {
+    /// Judgements of each response, n. At least 2. Default 8.
+    pub samples: u32,
+    /// Longest judgement, tokens. Default 64.
+    pub max_new_tokens: usize,
+    /// How tokens are drawn. Default T = 1 without truncation: on-policy to the bit.
+    pub sampling: Sampling,
+    /// Tokens of one forward pass of prefill. Default 4096.
+    pub tokens_per_pass: usize,
+    /// Sequences drawn from at once. Default 512.
+    pub sequences: usize,
+    /// KV blocks of 64 positions. Default 2048.
+    pub kv_blocks: usize,
+}
+
+/// Reinforcement learning.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RlConfig {
+    /// Optimizer steps.
+    pub steps: u64,
+    /// Pairs of a step: each gives 2 n judgements. Default 32.
+    pub pairs: usize,
+    /// Advantages, loss, KL, entropy.
+    pub grpo: GrpoConfig,
+    /// AdamW.
+    pub optimizer: OptimizerConfig,
+    /// Most packed tokens of one leaf: sums over tokens are taken inside leaves. Default 4096.
+    pub leaf_tokens: usize,
+    /// Leaves in memory at once; changes memory and speed, never a result. Default 1.
+    pub leaves: usize,
+    /// What the forward pass keeps: `all` (default) or `inputs` (recompute).
+    pub keep: Keep,
+    /// Steps in a row with a non-finite loss or gradient after which the run ends. Default 1.
+    pub patience: u32,
+}
+
+/// When and how the model is evaluated.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct EvaluationConfig {
+    /// Steps between evaluations on the validation pairs. Default 50.
+    pub every: u64,
+    /// Validation pairs: for the curve and the choice of the best checkpoint. Default 200.
+    pub validation_pairs: usize,
+    /// Held-out pairs: judged before and after reinforcement learning only. Default 400.
+    pub held_out_pairs: usize,
+    /// How evaluation draws. Default greedy.
+    pub sampling: Sampling,
+    /// Pairs whose judgements are kept as samples. Default 12.
+    pub samples: usize,
+}
+
+/// Checkpoints.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CheckpointConfig {
+    /// Steps between checkpoints. Default 100.
+    pub every: u64,
+    /// Checkpoints kept besides the best. Default 2.
+    pub keep: usize,
+}
+
+impl Default for TrainConfig {
+    fn default() -> Self {
+        Self {
+            seed: 1,
+            model: ModelConfig::default(),
+            data: DataConfig::default(),
+            sft: SftConfig::default(),
+            rollout: RolloutConfig::default(),
+            reward: ParConfig::default(),
+            rl: RlConfig::default(),
+            evaluation: EvaluationConfig::default(),
+            checkpoint: CheckpointConfig::default(),
+        }
+    }
+}
+
+impl Default for DataConfig {
+    fn default() -> Self {
+        Self {
+            path: None,
+            rubrics: None,
+            task: "chat".into(),
+            demo_pairs: 4096,
+            held_out_share: 0.1,
+            skip_bad: 0,
+            max_prompt_tokens: 1024,
+            overlong: Overlong::Error,
+        }
+    }
+}
+
+impl Default for SftConfig {
+    fn default() -> Self {
+        Self { steps: 200, rows: 64, optimizer: OptimizerConfig::default() }
+    }
+}
+
+impl Default for RolloutConfig {
+    fn default() -> Self {
+        Self {
+            samples: 8,
+            max_new_tokens: 64,
+            sampling: Sampling::default(),
+            tokens_per_pass: 4096,
+            sequences: 512,
+            kv_blocks: 2048,
+        }
+    }
+}
+
+impl Default for RlConfig {
+    fn default() -> Self {
+        Self {
+            steps: 400,
+            pairs: 32,
+            grpo: GrpoConfig::default(),
+            optimizer: OptimizerConfig::default(),
+            leaf_tokens: 4096,
+            leaves: 1,
+            keep: Keep::All,
+            patience: 1,
+        }
+    }
+}
+
+impl Default for EvaluationConfig {
+    fn default() -> Self {
+        let sampling = Sampling { temperature: 0.0, ..Sampling::default() };
+        Self { every: 50, validation_pairs: 200, held_out_pairs: 400, sampling, samples: 12 }
+    }
+}
+
+impl Default for CheckpointConfig {
+    fn default() -> Self {
+        Self { every: 100, keep: 2 }
+    }
+}
