@@ -57,7 +57,9 @@ fn requests(lengths: &[usize], samples: u32, sampling: Sampling) -> Vec<Request>
         .map(|(group, &length)| Request {
             prompt: (0..length).map(|i| TokenId(((i * 31 + group * 7) % VOCABULARY) as u32)).collect(),
             group: group as u32,
-            seeds: (0..samples).map(|sample| SeedKey { run: 5, step: 2, group: group as u32, sample }).collect(),
+            seeds: (0..samples)
+                .map(|sample| SeedKey { run: 5, step: 2, group: group as u32, sample })
+                .collect(),
             sampling,
             stop: Arc::from([TokenId(1)]),
             vocabulary: VOCABULARY - 3,
@@ -114,7 +116,13 @@ fn pack(rollouts: &[Rollout], shared: bool) -> (Packed, Vec<u32>, Vec<u32>) {
 }
 
 /// Log-probability, LSE and entropy of every drawn token by the packed forward with all activations kept.
-fn recompute(stream: &Stream, model: &Model, rollouts: &[Rollout], shared: bool, tile: usize) -> Vec<[f32; 3]> {
+fn recompute(
+    stream: &Stream,
+    model: &Model,
+    rollouts: &[Rollout],
+    shared: bool,
+    tile: usize,
+) -> Vec<[f32; 3]> {
     let (batch, heads, targets) = pack(rollouts, shared);
     let mut arena = Arena::new("train", stream.device(), 1 << 28);
     let (c, n) = (&model.config, heads.len());
@@ -136,7 +144,8 @@ fn recompute(stream: &Stream, model: &Model, rollouts: &[Rollout], shared: bool,
 }
 
 fn stored(rollouts: &[Rollout]) -> Vec<[f32; 3]> {
-    let columns = |r: &Rollout| (0..r.completion.len()).map(|i| [r.logprob[i], r.lse[i], r.entropy[i]]).collect();
+    let columns =
+        |r: &Rollout| (0..r.completion.len()).map(|i| [r.logprob[i], r.lse[i], r.entropy[i]]).collect();
     rollouts.iter().flat_map(|r| -> Vec<[f32; 3]> { columns(r) }).collect()
 }
 
@@ -148,7 +157,9 @@ const LENGTHS: [usize; 9] = [1, 2, 63, 64, 65, 255, 256, 257, 31];
 
 #[test]
 fn stored_log_probabilities_equal_the_packed_forward_to_the_bit() {
-    for (dtype, tied, temperature) in [(DType::F32, true, 1.0), (DType::F32, false, 0.7), (DType::BF16, true, 1.0)] {
+    for (dtype, tied, temperature) in
+        [(DType::F32, true, 1.0), (DType::F32, false, 0.7), (DType::BF16, true, 1.0)]
+    {
         let stream = stream(2);
         let model = model(&stream, dtype, tied);
         let sampling = Sampling { temperature, ..Sampling::default() };

@@ -132,7 +132,8 @@ mod tests {
         let dy: Vec<f64> = (0..picks.len() * c).map(|i| (i * 29 % 97) as f64).collect();
         let rows = Tensor::from_ids(&picks, dims![N: picks.len()]);
         let mut y = Tensor::zeros(DType::F64, dims![N: picks.len(), C: c]);
-        gather(&stream, Tensor::from_slice(&x, dims![N: n, C: c]).view(), rows.view(), y.view_mut()).expect("fits");
+        gather(&stream, Tensor::from_slice(&x, dims![N: n, C: c]).view(), rows.view(), y.view_mut())
+            .expect("fits");
         let mut dx = Tensor::from_slice(&vec![f64::NAN; n * c], dims![N: n, C: c]);
         let from = Tensor::from_slice(&dy, dims![N: picks.len(), C: c]);
         scatter(&stream, from.view(), rows.view(), dx.view_mut()).expect("fits");

@@ -43,9 +43,11 @@ impl Indices {
 
     pub(super) fn upload(&mut self, batch: &Packed) {
         let n = batch.len();
-        for (tensor, values) in
-            [(&mut self.tokens, &batch.tokens), (&mut self.positions, &batch.positions), (&mut self.slots, &batch.slots)]
-        {
+        for (tensor, values) in [
+            (&mut self.tokens, &batch.tokens),
+            (&mut self.positions, &batch.positions),
+            (&mut self.slots, &batch.slots),
+        ] {
             tensor.rows_mut(0..values.len().min(n)).ids_mut().copy_from_slice(values);
         }
     }

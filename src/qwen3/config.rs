@@ -79,7 +79,8 @@ impl Config {
     /// # Errors
     /// When it is not a dense Qwen3 without extensions that this engine lacks (attention bias, rope scaling, sliding windows).
     pub fn parse(text: &str) -> Result<Self, ConfigError> {
-        let keys: Map<String, Value> = serde_json::from_str(text).map_err(|e| ConfigError::Json(e.to_string()))?;
+        let keys: Map<String, Value> =
+            serde_json::from_str(text).map_err(|e| ConfigError::Json(e.to_string()))?;
         let fields = Fields(&keys);
         fields.refuse_extensions()?;
         let mut other = keys.clone();
@@ -108,7 +109,9 @@ impl Config {
             () if !self.heads.is_multiple_of(self.kv_heads) => {
                 wrong("num_key_value_heads", self.kv_heads, "a divisor of num_attention_heads")
             }
-            () if !self.head_dim.is_multiple_of(2) => wrong("head_dim", self.head_dim, "an even number (rotary pairs)"),
+            () if !self.head_dim.is_multiple_of(2) => {
+                wrong("head_dim", self.head_dim, "an even number (rotary pairs)")
+            }
             () => Ok(()),
         }
     }

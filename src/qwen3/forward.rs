@@ -107,7 +107,14 @@ impl<'a> Layer<'a> {
             None => attention::forward(s, q, Keys::Packed { k, v }, self.spans, out, lse),
             Some(mut pool) => {
                 kv_append::forward(s, k, v, pool.reborrow(), self.l, self.indices.slots(n))?;
-                attention::forward(s, q, Keys::Paged { pool: pool.view(), layer: self.l }, self.spans, out, lse)
+                attention::forward(
+                    s,
+                    q,
+                    Keys::Paged { pool: pool.view(), layer: self.l },
+                    self.spans,
+                    out,
+                    lse,
+                )
             }
         }
     }

@@ -39,7 +39,12 @@ impl Model {
     ///
     /// # Errors
     /// When the arena is full.
-    pub fn new(config: Config, dtype: DType, positions: usize, arena: &mut Arena) -> Result<Self, ArenaError> {
+    pub fn new(
+        config: Config,
+        dtype: DType,
+        positions: usize,
+        arena: &mut Arena,
+    ) -> Result<Self, ArenaError> {
         let params = Params::weights(&config, dtype, arena)?;
         let rope = Table::new(positions, config.head_dim, config.rope_theta, dtype.accumulator(), arena)?;
         Ok(Self { config, dtype, params, rope })

@@ -133,7 +133,11 @@ impl Params {
         Self::build(config, |_| dtype, arena)
     }
 
-    fn build(config: &Config, dtype: impl Fn(ParamId) -> DType, arena: &mut Arena) -> Result<Self, ArenaError> {
+    fn build(
+        config: &Config,
+        dtype: impl Fn(ParamId) -> DType,
+        arena: &mut Arena,
+    ) -> Result<Self, ArenaError> {
         let tensors = ParamId::all(config).map(|id| Ok((id, arena.tensor(dtype(id), id.dims(config))?)));
         Ok(Self { layers: config.layers, tied: config.tied, tensors: tensors.collect::<Result<_, _>>()? })
     }

@@ -116,7 +116,11 @@ impl Engine {
             }
         }
         done.sort_by_key(|s| (s.request, s.sample));
-        Ok(done.into_iter().map(|s| (s.request, s)).map(|(r, s)| s.into_rollout(&requests[r], weights_version)).collect())
+        Ok(done
+            .into_iter()
+            .map(|s| (s.request, s))
+            .map(|(r, s)| s.into_rollout(&requests[r], weights_version))
+            .collect())
     }
 
     fn check(&self, request: &Request, model: &Model) -> Result<(), RolloutError> {
@@ -131,7 +135,11 @@ impl Engine {
                 format!("needs {} KV blocks, the pool has {}", request.most_blocks(), self.limits.blocks)
             }
             () if request.seeds.len() > self.limits.sequences => {
-                format!("{} samples, at most {} are drawn at once", request.seeds.len(), self.limits.sequences)
+                format!(
+                    "{} samples, at most {} are drawn at once",
+                    request.seeds.len(),
+                    self.limits.sequences
+                )
             }
             () => return Ok(()),
         };
@@ -181,7 +189,9 @@ impl<'a> Run<'a> {
         while let Some(&r) = self.waiting.front() {
             let request = &self.requests[r];
             sequences += request.seeds.len();
-            if sequences > self.engine.limits.sequences || request.most_blocks() > self.blocks.free() - self.promised {
+            if sequences > self.engine.limits.sequences
+                || request.most_blocks() > self.blocks.free() - self.promised
+            {
                 return;
             }
             self.waiting.pop_front();
@@ -203,7 +213,12 @@ impl<'a> Run<'a> {
                 if piece == 0 {
                     break;
                 }
-                append(&mut batch, &prompt[prefill.done..prefill.done + piece], prefill.done, &prefill.blocks);
+                append(
+                    &mut batch,
+                    &prompt[prefill.done..prefill.done + piece],
+                    prefill.done,
+                    &prefill.blocks,
+                );
                 prefill.done += piece;
                 if prefill.done == prompt.len() {
                     complete.extend(self.prefilling.pop_front().map(|p| (p, batch.len() as u32 - 1)));
@@ -278,7 +293,13 @@ impl<'a> Run<'a> {
         for group in self.active[first..].chunk_by(|a, b| temperature(a) == temperature(b)) {
             let range = drawn.len()..drawn.len() + group.len();
             let scale = head::inverse_temperature(temperature(&group[0]));
-            head::logits(self.stream, hidden.rows(range.clone()), weight, scale, logits.rows_mut(range.clone()))?;
+            head::logits(
+                self.stream,
+                hidden.rows(range.clone()),
+                weight,
+                scale,
+                logits.rows_mut(range.clone()),
+            )?;
             let draws: Vec<Draw> = group.iter().map(|s| s.draw(&self.requests[s.request])).collect();
             drawn.resize(range.end, Drawn::default());
             sample::forward(self.stream, logits.rows(range.clone()), &draws, &mut drawn[range])?;
@@ -313,5 +334,9 @@ fn append(batch: &mut Packed, tokens: &[TokenId], start: usize, blocks: &Arc<[u3
         batch.positions.push(position as u32);
         batch.slots.push(blocks[position / BLOCK] * BLOCK as u32 + (position % BLOCK) as u32);
     }
-    batch.spans.push(Span { queries: first..batch.len(), start, source: Source::Paged { blocks: blocks.clone() } });
+    batch.spans.push(Span {
+        queries: first..batch.len(),
+        start,
+        source: Source::Paged { blocks: blocks.clone() },
+    });
 }

@@ -50,7 +50,11 @@ impl Request {
     }
 
     /// Blocks for one sample of a prefilled prompt, and the copy that gives it its own last prompt block.
-    pub(super) fn sample_blocks(&self, prompt: &[u32], pool: &mut BlockPool) -> (Arc<[u32]>, Option<(u32, u32)>) {
+    pub(super) fn sample_blocks(
+        &self,
+        prompt: &[u32],
+        pool: &mut BlockPool,
+    ) -> (Arc<[u32]>, Option<(u32, u32)>) {
         let shared = self.shared_blocks();
         let all = self.blocks(self.prompt.len() + self.max_new_tokens);
         let blocks: Arc<[u32]> =
@@ -74,8 +78,7 @@ impl Sequence {
     /// How its next token is drawn.
     pub(super) fn draw(&self, request: &Request) -> Draw {
         let (seed, sampling) = (request.seeds[self.sample], request.sampling);
-        let truncation =
-            Truncation { top_k: sampling.top_k, top_p: sampling.top_p, min_p: sampling.min_p };
+        let truncation = Truncation { top_k: sampling.top_k, top_p: sampling.top_p, min_p: sampling.min_p };
         Draw {
             key: Key::of_request(seed.run, seed.step, seed.group, seed.sample),
             position: self.position(request) as u32,
