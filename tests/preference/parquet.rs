@@ -1,15 +1,13 @@
 //! Parquet files of preference pairs, written here column by column.
 
-#![allow(clippy::unwrap_used, reason = "what a helper cannot do fails its test")]
-
 use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 
-use parquet::data_type::{ByteArray, ByteArrayType, Int64Type};
-use parquet::file::properties::WriterProperties;
-use parquet::file::writer::{SerializedFileWriter, SerializedRowGroupWriter};
-use parquet::schema::parser::parse_message_type;
+use ::parquet::data_type::{ByteArray, ByteArrayType, Int64Type};
+use ::parquet::file::properties::WriterProperties;
+use ::parquet::file::writer::{SerializedFileWriter, SerializedRowGroupWriter};
+use ::parquet::schema::parser::parse_message_type;
 use patarm::preference::{Place, PreferenceError, ReadOptions, Reason, read};
 use patarm::tokenizer::{Message, Role};
 
@@ -81,7 +79,7 @@ fn null_cells_and_bad_text_are_row_errors_with_the_rows_index() {
         texts(group, (&["q", "q", "q"], &[1, 1, 1], &[0, 0, 0]));
         texts(group, (&["good", "better"], &[1, 0, 1], &[0, 0, 0]));
         let mut stranger = group.next_column().unwrap().unwrap();
-        stranger.typed::<parquet::data_type::Int96Type>().write_batch(&[], Some(&[0, 0, 0]), None).unwrap();
+        stranger.typed::<::parquet::data_type::Int96Type>().write_batch(&[], Some(&[0, 0, 0]), None).unwrap();
         stranger.close().unwrap();
         texts(group, (&["bad", "bad", "bad\0"], &[1, 1, 1], &[0, 0, 0]));
     });

@@ -1,7 +1,5 @@
 //! Tokenizer, training of a tokenizer, chat templates: the published fixtures, injections, hostile files.
 
-#![allow(clippy::unwrap_used, reason = "what a helper cannot do fails its test")]
-
 use patarm::tokenizer::{
     ChatOptions, GenerationPrompt, Message, Role, Specials, TokenId, Tokenizer, TrainOptions, train,
 };

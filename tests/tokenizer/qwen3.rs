@@ -1,7 +1,5 @@
 //! The published Qwen3 tokenizer and template: every fixture, ids equal; injections; hostile files beside it.
 
-#![allow(clippy::unwrap_used, reason = "what a helper cannot do fails its test")]
-
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
