@@ -2,9 +2,11 @@
 
 use patarm::device::{Device, DeviceChoice, Stream};
 use patarm::dims;
+use patarm::grpo::{AdvantageConfig, Estimator, Life, advantages, sequence_mean, token_mean};
 use patarm::ops::Leaves;
 use patarm::ops::grpo_loss::{GrpoLoss, LossGradient, LossSums, PolicyTokens, forward_backward};
 use patarm::ops::head::{self, Coefficients, HeadGradient, HeadInput, Logprobs, Lse, Scratch};
+use patarm::reward::Reward;
 use patarm::tensor::{Arena, DType, Tensor};
 use serde::Deserialize;
 
@@ -13,7 +15,16 @@ const TOLERANCE: f64 = 1e-10;
 #[derive(Deserialize)]
 struct Golden {
     batches: Vec<Batch>,
+    advantages: Vec<Estimate>,
     heads: Vec<Head>,
+}
+
+#[derive(Deserialize)]
+struct Estimate {
+    name: String,
+    rewards: Vec<Option<f64>>,
+    groups: Vec<usize>,
+    advantages: Vec<f64>,
 }
 
 type Matrix = Vec<Vec<f64>>;
@@ -247,6 +258,66 @@ fn the_head_gives_trls_log_probability_entropy_and_gradient_of_the_logits() {
         assert_close(&what, &entropy.view().to_f64(), &golden.entropy);
         assert_close(&what, &dx.view().to_f64(), &golden.d_logits.concat());
     }
+}
+
+#[test]
+fn the_weights_of_the_packing_are_the_normalisations_of_the_records() {
+    for batch in golden().batches {
+        let tokens = Tokens::of(&batch.inputs);
+        let lengths: Vec<usize> = tokens.lengths().iter().map(|&n| n as usize).collect();
+        let per_token = |weights: Vec<f64>| tokens.column(|s, _| weights[s]);
+        assert_close(&batch.name, &per_token(token_mean(&lengths)), &tokens.weights("trl_dapo"));
+        // TRL counts a sequence without a token in the mean over sequences; verl and this program do not.
+        let counted = lengths.iter().filter(|&&n| n > 0).count() as f64 / lengths.len() as f64;
+        let trl: Vec<f64> = tokens.weights("trl_grpo").iter().map(|w| w / counted).collect();
+        assert_close(&batch.name, &per_token(sequence_mean(&lengths)), &trl);
+    }
+}
+
+#[test]
+fn a_mean_per_sequence_is_verls_up_to_what_verl_adds_to_the_lengths() {
+    for batch in golden().batches {
+        let tokens = Tokens::of(&batch.inputs);
+        let find = |name: &str| batch.losses.iter().find(|loss| loss.name == name).expect("recorded");
+        let (verl, trl) = (find("verl_sequence_mean"), find("trl_grpo"));
+        let counted =
+            tokens.lengths().iter().filter(|&&n| n > 0.0).count() as f64 / batch.inputs.mask.len() as f64;
+        let (value, ..) = ours(&tokens, trl);
+        assert!((value / counted - verl.loss).abs() <= 2e-8 * verl.loss.abs(), "{}", batch.name);
+    }
+}
+
+/// Which of our estimators a record is of.
+fn estimator(name: &str) -> Option<AdvantageConfig> {
+    let grpo = |eps| Some(AdvantageConfig { estimator: Estimator::Grpo, eps });
+    match name.rsplit_once('_')?.0 {
+        "trl_group" | "verl_grpo_0.0001" => grpo(1e-4),
+        "verl_grpo_1e-06" => grpo(1e-6),
+        "trl_none" | "verl_grpo_False" => {
+            Some(AdvantageConfig { estimator: Estimator::GrpoWithoutStd, ..AdvantageConfig::default() })
+        }
+        _ => None,
+    }
+}
+
+#[test]
+fn advantages_equal_trl_and_verl_with_failed_judgements_and_equal_rewards() {
+    let (mut compared, mut dead) = (0, 0);
+    for record in golden().advantages {
+        let Some(config) = estimator(&record.name) else { continue };
+        let mut ours = Vec::new();
+        for group in record.groups.chunk_by(|a, b| a == b) {
+            let rewards = &record.rewards[ours.len()..ours.len() + group.len()];
+            let rewards: Vec<Option<Reward>> = rewards.iter().map(|r| r.map(Reward)).collect();
+            let group = advantages(&rewards, &config);
+            dead += usize::from(group.life != Life::Alive);
+            // The reference gives a failed judgement the advantage 0; here it has none.
+            ours.extend(group.advantages.iter().map(|a| a.map_or(0.0, |a| a.0)));
+        }
+        assert_close(&record.name, &ours, &record.advantages);
+        compared += 1;
+    }
+    assert_eq!((compared, dead), (10, 9));
 }
 
 fn arena() -> Arena {

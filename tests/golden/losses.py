@@ -218,6 +218,7 @@ def head(generator):
 
 
 def main():
+    torch.set_default_dtype(torch.float64)  # TRL's nanstd divides two counts: in the default dtype, whatever the rewards are in
     generator = torch.Generator().manual_seed(11)
     batches = []
     for name, masked_row in [("every_sequence_counts", False), ("one_sequence_is_masked", True)]:
