@@ -4,30 +4,54 @@ use std::ops::Range;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
+use memmap2::{Advice, MmapMut};
+
 /// Alignment of every region: one cache line, one AVX-512 register.
 const ALIGN: usize = 64;
+
+/// From this size on memory is mapped and asked for in huge pages: strided walks over weights then miss no page entries.
+const HUGE: usize = 2 << 20;
 
 /// One block of zeroed host memory.
 #[derive(Debug)]
 struct Allocation {
     start: NonNull<u8>,
-    layout: Layout,
+    bytes: usize,
+    owner: Owner,
+}
+
+/// Who gives the memory back.
+#[derive(Debug)]
+enum Owner {
+    Heap(Layout),
+    Mapping(#[allow(dead_code, reason = "dropped with the allocation")] MmapMut),
 }
 
 impl Allocation {
     fn new(bytes: usize) -> Self {
+        if bytes >= HUGE
+            && let Ok(mut pages) = MmapMut::map_anon(bytes.next_multiple_of(HUGE) + HUGE)
+        {
+            // Only speed hangs on the advice, so a kernel without huge pages may refuse it.
+            let _ = pages.advise(Advice::HugePage);
+            let offset = pages.as_ptr().align_offset(HUGE);
+            let start = NonNull::from(&mut pages[offset..]).cast();
+            return Self { start, bytes, owner: Owner::Mapping(pages) };
+        }
         let layout = Layout::from_size_align(bytes.max(ALIGN), ALIGN).expect("a size that fits an address");
         // SAFETY: the layout's size is not zero.
         let start = unsafe { alloc_zeroed(layout) };
         let start = NonNull::new(start).unwrap_or_else(|| handle_alloc_error(layout));
-        Self { start, layout }
+        Self { start, bytes, owner: Owner::Heap(layout) }
     }
 }
 
 impl Drop for Allocation {
     fn drop(&mut self) {
-        // SAFETY: allocated in `new` with this very layout, and no region is left: each holds an Arc of this.
-        unsafe { dealloc(self.start.as_ptr(), self.layout) }
+        if let Owner::Heap(layout) = self.owner {
+            // SAFETY: allocated in `new` with this very layout, and no region is left: each holds an Arc of this.
+            unsafe { dealloc(self.start.as_ptr(), layout) }
+        }
     }
 }
 
@@ -76,7 +100,7 @@ impl Region {
     /// Takes the first `bytes` of the allocation back if no other region of it is alive; says whether it could.
     pub fn reclaim(&mut self, bytes: usize) -> bool {
         let alone = match &mut self.allocation {
-            Some(allocation) => Arc::get_mut(allocation).is_some_and(|a| a.layout.size() >= bytes),
+            Some(allocation) => Arc::get_mut(allocation).is_some_and(|a| a.bytes >= bytes),
             None => true,
         };
         if alone {
