@@ -13,7 +13,7 @@
 //! | `rollout` | samples judgements: scheduler, KV pool, generate | device tensor ops tokenizer qwen3 record |
 //! | `record` | what a rollout leaves behind | tokenizer |
 //! | `reward` | `Verdict` to `Score` to `Reward`: wins over the other side, PAR, format | preference rubric record |
-//! | `grpo` | advantages, packing, loss variants | device tensor ops record reward |
+//! | `grpo` | advantages, packing, loss variants | device tensor ops tokenizer record reward |
 //! | `qwen3` | the model: forward and its mirror backward | device tensor ops checkpoint |
 //! | `optimizer` | gradients to weights: AdamW, clip, schedule | device tensor ops |
 //! | `checkpoint` | Hugging Face folders in and out; training state | device tensor |
@@ -28,6 +28,9 @@
 //! | `cli` | one file a subcommand: as typed, checked, one library call | everything |
 //!
 //! Pure (no tensor, no device anywhere below them): tokenizer preference record demo rubric reward report.
+
+// Here and not in Cargo.toml: helper functions of tests may unwrap.
+#![warn(clippy::unwrap_used)]
 
 pub mod bench;
 pub mod checkpoint;

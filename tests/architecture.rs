@@ -118,7 +118,17 @@ fn every_module_of_the_crate_is_a_folder_with_a_row() {
 #[test]
 fn files_keep_the_house_rules() {
     let mut all: Vec<File> = ["src", "tests", "benches", "kernels"].into_iter().flat_map(files).collect();
-    all.push(read(&root().join("build.rs")));
+    let alone = ["build.rs", "README.md", "CHANGELOG.md", "Cargo.toml", ".ci/run"];
+    all.extend(alone.map(|name| read(&root().join(name))));
     assert!(all.len() > 20, "the walk found the tree");
     assert_none(all.iter().flat_map(rules::breaches).collect());
+}
+
+#[test]
+fn ci_ends_with_the_test_command_of_the_readme() {
+    let text = |name: &str| fs::read_to_string(root().join(name)).unwrap_or_else(|e| panic!("{name}: {e}"));
+    let (readme, ci) = (text("README.md"), text(".ci/run"));
+    let commands: Vec<&str> = readme.lines().filter(|line| line.starts_with("cargo test")).collect();
+    assert_eq!(commands.len(), 1, "the README names one test command: {commands:?}");
+    assert_eq!(ci.lines().last(), Some(commands[0]));
 }

@@ -7,7 +7,7 @@ use crate::report::run::{AccuracyCurve, NullJudge};
 use crate::report::statistics::Estimate;
 use crate::report::unit::Unit;
 
-fn line(curve: &AccuracyCurve, colour: &str) -> Line {
+pub(super) fn line(curve: &AccuracyCurve, colour: &str) -> Line {
     let point = |p: &crate::report::run::AccuracyPoint| Point {
         step: p.step,
         value: p.accuracy.value,
@@ -17,7 +17,7 @@ fn line(curve: &AccuracyCurve, colour: &str) -> Line {
 }
 
 /// One range for all accuracy pictures, in whole tenths: what looks equal is equal.
-fn range(curves: &[AccuracyCurve]) -> (f64, f64) {
+pub(super) fn range(curves: &[AccuracyCurve]) -> (f64, f64) {
     let lows = curves.iter().flat_map(|curve| &curve.points).map(|p| p.accuracy.low);
     let low = lows.fold(0.4, f64::min);
     (((low * 10.0).floor() / 10.0).max(0.0), 1.0)
@@ -33,11 +33,7 @@ pub(super) fn overall(
     let before = curve.points.first()?.accuracy.value;
     let mut rules =
         vec![Rule { value: before, label: format!("before {}", Unit::Share.show(before)), class: "before" }];
-    rules.extend(nulls.iter().map(|null| Rule {
-        value: null.overall.value,
-        label: format!("{} {}", null.name, Unit::Share.show(null.overall.value)),
-        class: "null",
-    }));
+    rules.extend(null_rules(nulls));
     let chart = LineChart {
         label: "held-out accuracy over the run",
         size: (1040.0, 400.0),
@@ -49,6 +45,16 @@ pub(super) fn overall(
         phases,
     };
     Some(chart.draw())
+}
+
+/// A line a judge that knows nothing.
+pub(super) fn null_rules(nulls: &[NullJudge]) -> Vec<Rule> {
+    let rule = |null: &NullJudge| Rule {
+        value: null.overall.value,
+        label: format!("{} {}", null.name, Unit::Share.show(null.overall.value)),
+        class: "null",
+    };
+    nulls.iter().map(rule).collect()
 }
 
 /// A small picture a task, with its last value.

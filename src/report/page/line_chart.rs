@@ -59,14 +59,20 @@ impl LineChart<'_> {
     /// The picture, wrapped with what the pointer reads.
     pub(super) fn draw(&self) -> String {
         let (x, y) = self.scales();
+        let readings = escape(&self.readings(&x, &y).to_string());
+        format!("<div class=\"plot\" data-readings=\"{readings}\">{}</div>", self.picture())
+    }
+
+    /// The picture alone.
+    pub(super) fn picture(&self) -> String {
+        let (x, y) = self.scales();
         let mut svg = Svg::new(self.size.0, self.size.1, self.label);
         self.axes(&mut svg, &x, &y);
         self.draw_rules(&mut svg, &y);
         for (index, line) in self.lines.iter().enumerate() {
             svg.series(index, |svg| draw_line(svg, line, &x, &y, self.top()));
         }
-        let readings = escape(&self.readings(&x, &y).to_string());
-        format!("<div class=\"plot\" data-readings=\"{readings}\">{}</div>", svg.finish())
+        svg.finish()
     }
 
     /// Whether there is room for names and more marks.

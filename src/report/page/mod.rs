@@ -3,6 +3,7 @@
 mod accuracy;
 mod line_chart;
 mod panels;
+mod picture;
 mod scale;
 mod score_charts;
 mod svg;

@@ -1,0 +1,142 @@
+//! The README's numbers come from the records in `benches/results/` and from nowhere else. After a new record:
+//! `PATARM_WRITE_README=1 cargo test --release --test readme` writes the generated parts and the picture anew.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use patarm::report::{Estimate, RunReport, Unit};
+
+fn at(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+/// Records `benches/results/demo-<name>.json`, in the order of their names.
+fn records() -> Vec<(String, RunReport)> {
+    let entries = fs::read_dir(at("benches/results")).into_iter().flatten();
+    let mut paths: Vec<PathBuf> =
+        entries.map(|entry| entry.expect("a listed entry can be read").path()).collect();
+    paths.sort();
+    let record = |path: &PathBuf| {
+        let name = path.file_stem()?.to_str()?.strip_prefix("demo-")?.replace('-', " ");
+        let is_json = path.extension().is_some_and(|e| e == "json");
+        let text = is_json.then(|| fs::read_to_string(path).expect("a record can be read"))?;
+        let report = serde_json::from_str(&text).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        Some((name, report))
+    };
+    paths.iter().filter_map(record).collect()
+}
+
+fn fact<'a>(report: &'a RunReport, name: &str) -> &'a str {
+    let fact = report.provenance.iter().find(|fact| fact.name == name);
+    fact.map_or_else(
+        || panic!("a record without `{name}` in its provenance is no record"),
+        |fact| &fact.value,
+    )
+}
+
+fn cell(estimate: Option<&Estimate>) -> String {
+    let shown = |e: &Estimate| {
+        format!(
+            "{} ({})",
+            Unit::Share.show(e.value),
+            Unit::Share.show_interval(e.low, e.high).replace(" %", "")
+        )
+    };
+    estimate.map_or_else(|| "-".into(), shown)
+}
+
+fn table(header: &[String], rows: &[Vec<String>]) -> String {
+    let line = |cells: &[String]| format!("| {} |\n", cells.join(" | "));
+    let rule = format!("|{}\n", "---|".repeat(header.len()));
+    line(header) + &rule + &rows.iter().map(|row| line(row)).collect::<String>()
+}
+
+fn results(records: &[(String, RunReport)]) -> String {
+    let Some((_, first)) = records.first() else { return String::new() };
+    let tasks: Vec<&str> = first.accuracy.iter().skip(1).map(|curve| curve.name.as_str()).collect();
+    let mut header = vec![String::new(), "overall".into()];
+    header.extend(tasks.iter().map(|task| (*task).to_owned()));
+    let mut rows = Vec::new();
+    for (name, report) in records {
+        for (moment, pick) in [("before", 0), ("after", usize::MAX)] {
+            let estimate = |curve: &str| {
+                let curve = report.accuracy.iter().find(|c| c.name == curve)?;
+                curve.points.get(pick.min(curve.points.len().checked_sub(1)?)).map(|point| &point.accuracy)
+            };
+            let mut row = vec![
+                format!("{name}, {moment}"),
+                cell(report.accuracy.first().and_then(|c| estimate(&c.name))),
+            ];
+            row.extend(tasks.iter().map(|task| cell(estimate(task))));
+            rows.push(row);
+        }
+    }
+    for null in &first.nulls {
+        let of = |task: &&str| null.tasks.iter().find(|(name, _)| name == task).map(|(_, estimate)| estimate);
+        let mut row = vec![format!("{} (knows nothing)", null.name), cell(Some(&null.overall))];
+        row.extend(tasks.iter().map(|task| cell(of(task))));
+        rows.push(row);
+    }
+    let machine = format!("Measured at commit {} on {}.\n", fact(first, "commit"), fact(first, "machine"));
+    format!(
+        "Held-out accuracy of the embedded default in per cent, with 95 % intervals. {machine}\n{}",
+        table(&header, &rows)
+    )
+}
+
+fn run(records: &[(String, RunReport)]) -> String {
+    let Some((_, first)) = records.first() else { return String::new() };
+    format!("![Held-out accuracy over training](benches/results/demo.svg)\n\n{}\n", first.summary)
+}
+
+/// `text` with everything between `<!-- generated: name -->` and `<!-- end -->` replaced.
+fn filled(text: &str, name: &str, content: &str) -> String {
+    let open = format!("<!-- generated: {name} -->\n");
+    let (before, rest) = text.split_once(&open).unwrap_or_else(|| panic!("README.md has no part `{name}`"));
+    let (_, after) = rest.split_once("<!-- end -->").expect("a generated part ends");
+    format!("{before}{open}{content}<!-- end -->{after}")
+}
+
+#[test]
+fn the_readmes_numbers_are_those_of_the_records() {
+    let records = records();
+    let readme = fs::read_to_string(at("README.md")).expect("there is a README");
+    let expected = filled(&filled(&readme, "run", &run(&records)), "results", &results(&records));
+    let picture = RunReport::picture(&records);
+    if std::env::var_os("PATARM_WRITE_README").is_some() {
+        fs::write(at("README.md"), &expected).expect("the README can be written");
+        picture.iter().for_each(|svg| {
+            fs::write(at("benches/results/demo.svg"), svg).expect("the picture can be written")
+        });
+    }
+    let readme = fs::read_to_string(at("README.md")).expect("there is a README");
+    assert!(
+        readme == expected,
+        "README.md differs from its records; the file's first lines say how to write it anew"
+    );
+    if let Some(svg) = picture {
+        let found = fs::read_to_string(at("benches/results/demo.svg")).unwrap_or_default();
+        assert!(found == svg, "benches/results/demo.svg differs from its records");
+    }
+}
+
+#[test]
+fn no_record_comes_from_a_changed_tree() {
+    for (name, report) in records() {
+        let commit = fact(&report, "commit");
+        assert!(
+            !commit.contains("dirty") && commit != "unknown",
+            "{name}: a record names a clean commit, not {commit}"
+        );
+    }
+}
+
+#[test]
+fn a_generated_part_is_replaced_and_the_rest_stays() {
+    let text = "a\n<!-- generated: x -->\nold\n<!-- end -->\nb\n<!-- generated: y -->\n<!-- end -->\n";
+    let new = filled(&filled(text, "x", "new\n"), "y", "z\n");
+    assert_eq!(
+        new,
+        "a\n<!-- generated: x -->\nnew\n<!-- end -->\nb\n<!-- generated: y -->\nz\n<!-- end -->\n"
+    );
+}
