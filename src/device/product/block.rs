@@ -2,17 +2,21 @@ use std::cell::RefCell;
 use std::ops::Range;
 
 use super::lanes::Lanes;
-use super::{LEAF, Matrix, Write, pack};
+use super::pack::{self, Strip};
+use super::panels::{Panel, Panels};
+use super::{LEAF, Matrix, Write};
 use crate::device::{BlockMut, Float, Region, Scalar};
 
-/// Most rows of a packed part of `a`: as many as amortise packing `b`.
+/// Most rows of `a` at once: as many as amortise packing `b`.
 const MOST_ROWS: usize = 192;
-/// Most columns of a packed part of `b`: half of a second-level cache.
+/// Most columns of `b` at once: packed, half of a second-level cache.
 const MOST_COLUMNS: usize = 256;
-/// Most running totals between two leaves.
-const MOST_TOTALS: usize = MOST_ROWS * MOST_COLUMNS;
+/// Panels of `a` up to which those of `b` are packed one by one and need no room in the cache.
+const FEW: usize = 2;
+/// Numbers that `a` may take, packed.
+const ROOM: usize = MOST_ROWS * LEAF;
 /// Numbers of scratch memory a thread keeps.
-const SCRATCH: usize = (MOST_ROWS + MOST_COLUMNS) * LEAF + 2 * pack::SLACK + MOST_TOTALS + 1024;
+const SCRATCH: usize = ROOM + MOST_COLUMNS * LEAF + MOST_ROWS * MOST_COLUMNS + 1024;
 
 thread_local! {
     static MEMORY: RefCell<Region> = RefCell::new(Region::host(SCRATCH * size_of::<f64>()));
@@ -33,32 +37,23 @@ pub(super) unsafe fn product<L, A, B, C>(
     B: Scalar<Sum = L::Sum>,
     C: Scalar<Sum = L::Sum>,
 {
-    let [m, n] = [a.size[0], b.size[1]];
     if a.size[1] == 0 && write == Write::Add {
         return;
     }
     MEMORY.with_borrow_mut(|memory| {
         let mut scratch = Scratch::new(bytemuck::cast_slice_mut(memory.memory_mut().host()));
-        for rows in chunks(0..m, MOST_ROWS) {
-            let wide = (MOST_TOTALS / rows.len() / (2 * L::N) * 2 * L::N).max(2 * L::N);
-            for columns in chunks(0..n, wide) {
-                let mut part = Part { a, b, rows: rows.clone(), columns, write, c };
-                // SAFETY: the caller's.
-                unsafe { part.run::<L>(&mut scratch) }
-            }
+        for rows in chunks(a.size[0], MOST_ROWS) {
+            let a = a.rows(rows.clone());
+            let mut part = Part { a, b, first: rows.start, c, write };
+            // SAFETY: the caller's.
+            unsafe { part.run::<L>(&mut scratch) }
         }
     });
 }
 
 /// Consecutive ranges of `most` (the last may be shorter).
-fn chunks(range: Range<usize>, most: usize) -> impl Iterator<Item = Range<usize>> {
-    let end = range.end;
-    range.step_by(most).map(move |start| start..end.min(start + most))
-}
-
-/// Range `i` of `parts` even ones of 0..size.
-fn even(size: usize, parts: usize, i: usize) -> Range<usize> {
-    size * i / parts..size * (i + 1) / parts
+fn chunks(size: usize, most: usize) -> impl Iterator<Item = Range<usize>> {
+    (0..size).step_by(most).map(move |start| start..size.min(start + most))
 }
 
 /// A thread's packed operands, the totals between leaves, and one tile.
@@ -71,26 +66,25 @@ struct Scratch<'a, S> {
 
 impl<'a, S> Scratch<'a, S> {
     fn new(memory: &'a mut [S]) -> Self {
-        let (a, memory) = memory.split_at_mut(MOST_ROWS * LEAF + pack::SLACK);
+        let (a, memory) = memory.split_at_mut(ROOM + pack::SLACK);
         let (b, memory) = memory.split_at_mut(MOST_COLUMNS * LEAF + pack::SLACK);
-        let (totals, tile) = memory.split_at_mut(MOST_TOTALS);
+        let (totals, tile) = memory.split_at_mut(MOST_ROWS * MOST_COLUMNS);
         Self { a, b, totals, tile }
     }
 }
 
-/// A block of c whose totals fit the scratch.
+/// Some rows of a, all of b, and the rows of c from `first` on.
 struct Part<'p, 'a, 'c, A, B, C> {
     a: Matrix<'a, A>,
     b: Matrix<'a, B>,
+    first: usize,
     c: &'p mut BlockMut<'c, C>,
-    rows: Range<usize>,
-    columns: Range<usize>,
     write: Write,
 }
 
-/// One leaf of k: its range, and whether totals come from or go to the output.
-#[derive(Clone)]
+/// One leaf of k under some columns of b.
 struct Leaf {
+    columns: Range<usize>,
     k: Range<usize>,
     first: bool,
     last: bool,
@@ -102,58 +96,77 @@ where
     B: Scalar<Sum = S>,
     C: Scalar<Sum = S>,
 {
+    /// Columns outermost, so that totals stay in the cache from leaf to leaf. The rows are packed once if all of k has room,
+    /// else once for each group of columns.
     unsafe fn run<L: Lanes<Sum = S>>(&mut self, scratch: &mut Scratch<'_, S>) {
-        let k = self.a.size[1];
-        let leaves = k.div_ceil(LEAF).max(1);
-        for leaf in 0..leaves {
-            let range = leaf * LEAF..k.min((leaf + 1) * LEAF);
-            let leaf = Leaf { k: range, first: leaf == 0, last: leaf + 1 == leaves };
-            // SAFETY: the caller's.
-            unsafe { self.leaf::<L>(&leaf, scratch) }
-        }
-    }
-
-    /// Strips are packed when they are first read. A strip of `a` stays in the first-level cache while it meets the strips
-    /// of `b`, which stay in the second; a single strip of `a` needs each strip of `b` once, so those share one place.
-    unsafe fn leaf<L: Lanes<Sum = S>>(&mut self, leaf: &Leaf, scratch: &mut Scratch<'_, S>) {
-        let (depth, width) = (leaf.k.len(), 2 * L::N);
-        let strips = self.rows.len().div_ceil(L::ROWS);
-        for (n, group) in chunks(0..self.columns.len(), MOST_COLUMNS).enumerate() {
-            for s in 0..strips {
-                let rows = even(self.rows.len(), strips, s);
-                let a = &mut scratch.a[rows.start * depth..];
-                if n == 0 {
-                    let from = self.rows.start + rows.start..self.rows.start + rows.end;
+        let ([m, k], n) = (self.a.size, self.b.size[1]);
+        let rows = Panels::new(m, 1, L::ROWS);
+        let group = if rows.count <= FEW { 2 * L::N } else { MOST_COLUMNS };
+        let stays = m * k <= ROOM;
+        for columns in chunks(n, group) {
+            for range in chunks(k.max(1), LEAF) {
+                let (first, last) = (range.start == 0, range.end >= k);
+                let range = range.start..range.end.min(k);
+                let at = if stays { m * range.start } else { 0 };
+                if columns.start == 0 || !stays {
+                    let lines = self.a.part(0..m, range.clone());
+                    let strip = Strip { lines, panels: rows, next: lines.rows(0..0) };
                     // SAFETY: the caller's.
-                    unsafe { L::pack(self.a.part(from, leaf.k.clone()), rows.len(), a) }
+                    unsafe { L::pack(strip, &mut scratch.a[at..]) }
                 }
-                for columns in chunks(group.clone(), width) {
-                    let at = if strips == 1 { 0 } else { (columns.start - group.start) * depth };
-                    let width = columns.len().next_multiple_of(L::N);
-                    let b = &mut scratch.b[at..];
-                    if s == 0 {
-                        let from = self.columns.start + columns.start..self.columns.start + columns.end;
-                        // SAFETY: the caller's.
-                        unsafe { L::pack(self.b.part(leaf.k.clone(), from).transposed(), width, b) }
-                    }
-                    let tile = &mut scratch.tile[..rows.len() * width];
-                    // SAFETY: the caller's.
-                    unsafe { L::tile(rows.len(), &a[..rows.len() * depth], &b[..depth * width], tile) }
-                    self.add(leaf, [rows.clone(), columns], tile, scratch.totals);
-                }
+                let leaf = Leaf { columns: columns.clone(), k: range, first, last };
+                // SAFETY: the caller's.
+                unsafe { self.leaf::<L>(rows, &leaf, at, scratch) }
             }
         }
     }
 
+    /// A panel of `a` stays in the first-level cache while it meets the panels of `b`, which stay in the second.
+    unsafe fn leaf<L: Lanes<Sum = S>>(
+        &mut self,
+        rows: Panels,
+        leaf: &Leaf,
+        at: usize,
+        scratch: &mut Scratch<'_, S>,
+    ) {
+        let depth = leaf.k.len();
+        let columns = Panels::new(leaf.columns.len(), L::N, 2);
+        let lines = self.b.part(leaf.k.clone(), leaf.columns.clone()).transposed();
+        let strip = Strip { lines, panels: columns, next: self.after(leaf) };
+        // SAFETY: the caller's.
+        unsafe { L::pack(strip, scratch.b) }
+        for row in rows.iter() {
+            let a = &scratch.a[at + row.lines.start * depth..][..row.width * depth];
+            for column in columns.iter() {
+                let b = &scratch.b[column.lines.start * depth..][..column.width * depth];
+                let tile = &mut scratch.tile[..row.width * column.width];
+                // SAFETY: the caller's.
+                unsafe { L::tile(row.width, a, b, tile) }
+                self.add(leaf, [&row, &column], tile, scratch.totals);
+            }
+        }
+    }
+
+    /// The part of b that is packed after `leaf`.
+    fn after(&self, leaf: &Leaf) -> Matrix<'_, B> {
+        let [k, n] = self.b.size;
+        let width = leaf.columns.len();
+        let (k, columns) = if leaf.last {
+            (0..k.min(LEAF), leaf.columns.end..n.min(leaf.columns.end + width))
+        } else {
+            (leaf.k.end..k.min(leaf.k.end + LEAF), leaf.columns.clone())
+        };
+        self.b.part(k, columns).transposed()
+    }
+
     /// Adds a tile of leaf sums to the totals so far.
-    fn add(&mut self, leaf: &Leaf, [rows, columns]: [Range<usize>; 2], tile: &[S], totals: &mut [S]) {
-        let stride = self.columns.len();
-        let zero = S::ZERO;
-        for (row, sums) in rows.clone().zip(tile.chunks_exact(tile.len() / rows.len())) {
-            let totals = &mut totals[row * stride + columns.start..row * stride + columns.end];
-            let at = self.columns.start;
-            let c = &mut self.c.row(self.rows.start + row)[at + columns.start..at + columns.end];
-            let sums = &sums[..columns.len()];
+    fn add(&mut self, leaf: &Leaf, [rows, columns]: [&Panel; 2], tile: &[S], totals: &mut [S]) {
+        let (zero, width) = (S::ZERO, columns.lines.len());
+        for (row, sums) in rows.lines.clone().zip(tile.chunks_exact(columns.width)) {
+            let sums = &sums[..width];
+            let totals = &mut totals[row * leaf.columns.len() + columns.lines.start..][..width];
+            let c = self.c.row(self.first + row);
+            let c = &mut c[leaf.columns.start + columns.lines.start..][..width];
             match (leaf.first, leaf.last, self.write) {
                 (true, true, Write::Set) => zip(c, sums, |c, s| *c = C::narrow(zero + s)),
                 (true, true, Write::Add) => zip(c, sums, |c, s| *c = C::narrow(c.widen() + s)),

@@ -1,6 +1,7 @@
 use std::arch::x86_64::*;
 
-use super::{Matrix, pack, tile};
+use super::pack::{self, Strip};
+use super::tile;
 use crate::device::{Float, Scalar};
 
 /// Most lanes of any register, and the side of the squares that are transposed in registers.
@@ -39,7 +40,7 @@ pub trait Lanes: Copy {
     ///
     /// # Safety
     /// As for [`Lanes::splat`] and [`pack::body`].
-    unsafe fn pack<T: Scalar<Sum = Self::Sum>>(strip: Matrix<'_, T>, width: usize, out: &mut [Self::Sum]);
+    unsafe fn pack<T: Scalar<Sum = Self::Sum>>(strip: Strip<'_, T>, out: &mut [Self::Sum]);
     /// [`tile::body`] in these instructions, for `rows` rows and `out.len() / rows / N` registers a row.
     ///
     /// # Safety
@@ -99,9 +100,9 @@ macro_rules! lanes {
                 unsafe { $transpose(square) }
             }
             #[target_feature(enable = $features)]
-            unsafe fn pack<T: Scalar<Sum = $sum>>(strip: Matrix<'_, T>, width: usize, out: &mut [$sum]) {
+            unsafe fn pack<T: Scalar<Sum = $sum>>(strip: Strip<'_, T>, out: &mut [$sum]) {
                 // SAFETY: the caller's.
-                unsafe { pack::body::<Self, T>(strip, width, out) }
+                unsafe { pack::body::<Self, T>(strip, out) }
             }
             #[target_feature(enable = $features)]
             unsafe fn tile(rows: usize, a: &[$sum], b: &[$sum], out: &mut [$sum]) {

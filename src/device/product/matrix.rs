@@ -50,7 +50,7 @@ impl<'a, T: Copy> Matrix<'a, T> {
         self.data.as_ptr().wrapping_add(i * self.stride[0] + j * self.stride[1])
     }
 
-    /// Whether `count` neighbours from (i, j) on lie inside the memory.
+    /// Whether the `count` elements from (i, j) on lie inside the memory.
     #[inline(always)]
     pub(super) fn reaches(&self, i: usize, j: usize, count: usize) -> bool {
         i * self.stride[0] + j * self.stride[1] + count <= self.data.len()

@@ -6,6 +6,7 @@ mod block;
 mod lanes;
 mod matrix;
 mod pack;
+mod panels;
 #[cfg(test)]
 mod tests;
 mod tile;

@@ -1,88 +1,130 @@
 use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+use std::ops::Range;
 
 use super::Matrix;
 use super::lanes::{Lanes, MOST_LANES};
+use super::panels::{Panel, Panels};
 use crate::device::{Float, Scalar};
 
-/// Numbers that [`body`] may write past the end of a strip.
+/// Numbers that [`body`] may write past the end of the panels.
 pub(super) const SLACK: usize = MOST_LANES;
 
-/// Lays a strip (rows of a, or columns of b, along one leaf of k) out as a tile reads it: line i at step p goes to
-/// `out[p * width + i]`. Lines from the strip's own count up to `width`, and [`SLACK`], receive anything.
+/// Bytes that come from memory at once.
+const CACHE_LINE: usize = 64;
+
+/// Steps of k that [`along`] takes through all panels at once: as many lines as one set of the first-level cache holds.
+const STEPS: usize = 8;
+
+/// What is packed: lines (rows of a, or columns of b) along one leaf of k, how they are cut into panels, and the lines that
+/// will be packed after them, which are brought nearer meanwhile.
+#[derive(Clone, Copy)]
+pub struct Strip<'a, T> {
+    pub(super) lines: Matrix<'a, T>,
+    pub(super) panels: Panels,
+    pub(super) next: Matrix<'a, T>,
+}
+
+/// Lays lines out as tiles read them: panel after panel, line i of a panel at step p in `p * width + i`. What lies between a
+/// panel's lines and its width, and [`SLACK`], receives anything.
 ///
 /// # Safety
 /// The CPU has the register's instructions.
 #[inline(always)]
-pub(super) unsafe fn body<L: Lanes, T: Scalar<Sum = L::Sum>>(
-    strip: Matrix<'_, T>,
-    width: usize,
-    out: &mut [L::Sum],
-) {
-    let [lines, depth] = strip.size;
-    assert!(lines <= width && out.len() >= depth * width + SLACK, "room for a packed strip");
-    // SAFETY: the caller's, and the assertion gives each body the room it needs.
-    match strip.stride {
-        [_, 1] => unsafe { across::<L, T>(strip, width, out) },
-        [1, _] => unsafe { along::<L, T>(strip, width, out) },
-        _ => scattered(strip, width, 0, out),
+pub(super) unsafe fn body<L: Lanes, T: Scalar<Sum = L::Sum>>(strip: Strip<'_, T>, out: &mut [L::Sum]) {
+    let Strip { lines, panels, next } = strip;
+    let depth = lines.size[1];
+    assert!(out.len() >= panels.room() * depth + SLACK, "room for packed panels");
+    match lines.stride {
+        [_, 1] => {
+            for panel in panels.iter() {
+                let rest = lines.rows(panel.lines.end..lines.size[0]);
+                let mut ahead = Ahead::new(if rest.size[0] == 0 { next } else { rest });
+                // SAFETY: the caller's; the assertion leaves the panel its room.
+                unsafe { across::<L, T>(lines, &panel, &mut ahead, &mut out[panel.lines.start * depth..]) }
+            }
+        }
+        // SAFETY: as above.
+        [1, _] => unsafe { along::<L, T>(lines, panels, out) },
+        _ => {
+            for panel in panels.iter() {
+                scattered(lines, &panel, 0..depth, &mut out[panel.lines.start * depth..]);
+            }
+        }
     }
 }
 
 /// Each line is contiguous: squares are transposed in registers.
 #[inline(always)]
-unsafe fn across<L: Lanes, T: Scalar<Sum = L::Sum>>(strip: Matrix<'_, T>, width: usize, out: &mut [L::Sum]) {
-    let [lines, depth] = strip.size;
+unsafe fn across<L: Lanes, T: Scalar<Sum = L::Sum>>(
+    lines: Matrix<'_, T>,
+    panel: &Panel,
+    ahead: &mut Ahead<'_, T>,
+    out: &mut [L::Sum],
+) {
+    let depth = lines.size[1];
     let whole = depth - depth % L::N;
     for p in (0..whole).step_by(L::N) {
-        for first in (0..lines).step_by(L::N) {
-            // SAFETY: the caller vouches for the instructions; lines below `lines` hold N elements from p on; the stores
-            // end at most N - 1 numbers past the strip's last, and what they spill over is stored later.
+        for first in panel.lines.clone().step_by(L::N) {
+            ahead.bring(L::N * L::N * size_of::<T>() / CACHE_LINE);
+            let count = L::N.min(panel.lines.end - first);
+            let to = p * panel.width + first - panel.lines.start;
+            // SAFETY: the caller vouches for the instructions; each line holds N elements from p on; the stores end at
+            // most N - 1 numbers past the panel, and what they spill over is stored later.
             unsafe {
                 let mut square = [L::splat(L::Sum::ZERO); MOST_LANES];
-                for i in 0..L::N {
-                    if first + i < lines {
-                        let from = strip.pointer(first + i, p);
-                        prefetch(from.wrapping_add(width * strip.stride[0]));
-                        square[i] = widen(from);
+                if count == L::N {
+                    for i in 0..L::N {
+                        square[i] = widen(lines.pointer(first + i, p));
+                    }
+                } else {
+                    for (i, line) in square.iter_mut().enumerate().take(count) {
+                        *line = widen(lines.pointer(first + i, p));
                     }
                 }
                 L::transpose(&mut square);
                 for (i, register) in square.iter().enumerate().take(L::N) {
-                    register.store(out.as_mut_ptr().add((p + i) * width + first));
+                    register.store(out.as_mut_ptr().add(to + i * panel.width));
                 }
             }
         }
     }
-    scattered(strip, width, whole, out);
+    scattered(lines, panel, whole..depth, out);
 }
 
 /// Each step is contiguous: registers are copied.
 #[inline(always)]
-unsafe fn along<L: Lanes, T: Scalar<Sum = L::Sum>>(strip: Matrix<'_, T>, width: usize, out: &mut [L::Sum]) {
-    let [lines, depth] = strip.size;
-    for p in 0..depth {
-        for first in (0..lines).step_by(L::N) {
-            let out = &mut out[p * width + first..];
-            if strip.reaches(first, p, L::N) {
-                // SAFETY: N elements lie behind the pointer, and N numbers fit: the strip's own and its slack.
-                unsafe {
-                    let from = strip.pointer(first, p);
-                    prefetch(from.wrapping_add(width));
-                    widen::<L, T>(from).store(out.as_mut_ptr());
+unsafe fn along<L: Lanes, T: Scalar<Sum = L::Sum>>(lines: Matrix<'_, T>, panels: Panels, out: &mut [L::Sum]) {
+    let depth = lines.size[1];
+    for steps in (0..depth).step_by(STEPS) {
+        let steps = steps..depth.min(steps + STEPS);
+        for panel in panels.iter() {
+            let out = &mut out[panel.lines.start * depth..];
+            let end = panel.lines.len().next_multiple_of(L::N);
+            // A panel's last steps must not spill into the next panel, whose first steps are there already.
+            let inside = (depth * panel.width).checked_sub(end).map_or(0, |last| last / panel.width + 1);
+            let reaches = lines.reaches(panel.lines.start, steps.end - 1, end);
+            let whole = if reaches { inside.clamp(steps.start, steps.end) } else { steps.start };
+            for p in steps.start..whole {
+                for first in (0..panel.lines.len()).step_by(L::N) {
+                    // SAFETY: the caller vouches for the instructions; N elements lie behind the pointer, as was just
+                    // checked for the last step; what is written past the panel's step is written again by the next.
+                    unsafe {
+                        let register: L = widen(lines.pointer(panel.lines.start + first, p));
+                        register.store(out.as_mut_ptr().add(p * panel.width + first));
+                    }
                 }
-            } else {
-                (first..lines).zip(out).for_each(|(i, to)| *to = strip.at(i, p).widen());
             }
+            scattered(lines, &panel, whole..steps.end, out);
         }
     }
 }
 
-/// Any strides, from step `from` on.
+/// Any strides.
 #[inline(always)]
-fn scattered<T: Scalar>(strip: Matrix<'_, T>, width: usize, from: usize, out: &mut [T::Sum]) {
-    for p in from..strip.size[1] {
-        for (i, to) in out[p * width..].iter_mut().enumerate().take(strip.size[0]) {
-            *to = strip.at(i, p).widen();
+fn scattered<T: Scalar>(lines: Matrix<'_, T>, panel: &Panel, steps: Range<usize>, out: &mut [T::Sum]) {
+    for p in steps {
+        for (i, to) in panel.lines.clone().zip(&mut out[p * panel.width..]) {
+            *to = lines.at(i, p).widen();
         }
     }
 }
@@ -100,9 +142,28 @@ unsafe fn widen<L: Lanes, T: Scalar<Sum = L::Sum>>(from: *const T) -> L {
     unsafe { L::load(numbers.as_ptr()) }
 }
 
-/// Brings the line at `from`, which the next strip will read, nearer.
-#[inline(always)]
-fn prefetch<T>(from: *const T) {
-    // SAFETY: a hint; it may point anywhere.
-    unsafe { _mm_prefetch::<_MM_HINT_T1>(from.cast()) }
+/// Lines that will soon be read, in the order of memory.
+struct Ahead<'a, T> {
+    lines: Matrix<'a, T>,
+    at: [usize; 2],
+}
+
+impl<'a, T: Copy> Ahead<'a, T> {
+    fn new(lines: Matrix<'a, T>) -> Self {
+        Self { lines, at: [0, 0] }
+    }
+
+    /// Brings the next `count` cache lines nearer.
+    #[inline(always)]
+    fn bring(&mut self, count: usize) {
+        for _ in 0..count.max(1) {
+            let [line, p] = self.at;
+            if line < self.lines.size[0] {
+                // SAFETY: a hint.
+                unsafe { _mm_prefetch::<_MM_HINT_T1>(self.lines.pointer(line, p).cast()) }
+                let p = p + CACHE_LINE / size_of::<T>();
+                self.at = if p < self.lines.size[1] { [line, p] } else { [line + 1, 0] };
+            }
+        }
+    }
 }
