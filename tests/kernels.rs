@@ -2,14 +2,18 @@
 //! nothing but the operands.
 
 mod kernels {
+    mod adamw;
     mod attention;
     mod attention_bits;
     mod attention_plain;
     mod differences;
     mod embedding;
+    mod grpo_loss;
+    mod head;
     mod kv_append;
     mod rms_norm;
     mod rope;
+    mod sample;
     mod swiglu;
     mod tensors;
     mod tolerance;

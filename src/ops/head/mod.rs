@@ -8,14 +8,15 @@
 //!
 //! The policy is log_softmax(z) over all V rows of w. Scores stay in the accumulator's type until the LSE, whose order is
 //! fixed (tiles of [`TILE`] ids, merged ascending); products follow [`product`]'s contract. So the three functions and
-//! [`sample`](super::sample) agree to the bit for a row, whatever shares its call. Scores that are not finite give NaN.
+//! [`sample`](super::sample) agree to the bit for a row, whatever shares its call. A score that is not finite makes the entropy NaN;
+//! infinity and NaN make all three NaN.
 
 mod gradient;
 mod logits;
 mod softmax;
 mod token_logprob;
 
-use super::{Leaves, OpError, expect_dims, expect_dtype, product};
+use super::{Leaves, OpError, expect_below, expect_dims, expect_dtype, product};
 use crate::dims;
 use crate::tensor::{Arena, ArenaError, DType, Dims, Tensor, View, ViewMut};
 
@@ -91,11 +92,7 @@ impl HeadInput<'_> {
         expect_dims(op, "w", self.w.dims(), dims![V: v, C: c])?;
         expect_dtype(op, "w", self.w.dtype(), self.x.dtype())?;
         expect_ids(op, "targets", self.targets, n)?;
-        if let Some(bad) = self.targets.ids().iter().position(|&t| t as usize >= v) {
-            let reason =
-                format!("target {} of row {bad}: the vocabulary has {v} ids", self.targets.ids()[bad]);
-            return Err(OpError::Argument { op, reason });
-        }
+        expect_below(op, "target", self.targets.ids(), v)?;
         let rows = scratch.rows().max(1);
         expect_dims(op, "scratch", scratch.scores.dims(), dims![N: rows, V: v])?;
         expect_dtype(op, "scratch", scratch.scores.dtype(), self.x.dtype().accumulator())

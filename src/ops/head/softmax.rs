@@ -10,7 +10,7 @@ use crate::device::Float;
 pub const TILE: usize = 2048;
 const LANES: usize = 16;
 
-/// Sums over a row of scores z (logits divided by the temperature). A score that is not finite makes all of it NaN.
+/// Sums over a row of scores z (logits divided by the temperature). A score that is not finite makes the moment NaN.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::ops) struct Softmax<A> {
     /// Largest score m.

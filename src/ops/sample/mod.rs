@@ -65,7 +65,7 @@ pub struct Drawn {
     pub logprob: f64,
     /// ln of the sum of e^z.
     pub lse: f64,
-    /// -sum p ln p, nats. NaN, as the others, where a score is not finite.
+    /// -sum p ln p, nats. NaN where a score is not finite.
     pub entropy: f64,
 }
 

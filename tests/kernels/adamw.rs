@@ -1,0 +1,147 @@
+use patarm::dims;
+use patarm::ops::adamw::{AdamW, Param, step};
+use patarm::ops::grad_norm::square_sum;
+use patarm::tensor::DType;
+
+use super::tensors::{Output, bits, numbers, rounded, stored_numbers, stream, tensor};
+use super::tolerance::{self, Exact};
+
+/// Elements: one, few, and more than threads take at a time.
+const COUNTS: [usize; 5] = [1, 31, 33, 997, 40_009];
+
+fn settings(step: u64) -> AdamW {
+    AdamW { lr: 0.01, beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.1, step, grad_scale: 0.7 }
+}
+
+/// w, m, v after each of three steps with the same gradient.
+fn run(dtype: DType, threads: usize, n: usize) -> [Vec<f64>; 3] {
+    let sum = dtype.accumulator();
+    let g = tensor(sum, &stored_numbers(sum, 2, n), dims![N: n]);
+    let mut w = Output::holding(dtype, &stored_numbers(dtype, 1, n), dims![N: n]);
+    let [mut m, mut v] = [(); 2].map(|()| Output::holding(sum, &vec![0.0; n], dims![N: n]));
+    for count in 1..=3 {
+        let param = Param { w: w.view(), g: g.view(), m: m.view(), v: v.view(), master: None };
+        step(&stream(threads), param, &settings(count)).unwrap();
+    }
+    [w, m, v].map(|output| output.values())
+}
+
+/// Adam as the paper writes it, decay first, each result rounded; with magnitudes of the terms.
+fn plain(inputs: [&[f64]; 2], round: impl Fn(f64) -> f64, store: impl Fn(f64) -> f64) -> [[Vec<f64>; 3]; 2] {
+    let mut out = [const { [const { Vec::new() }; 3] }; 2];
+    for (w, g) in inputs[0].iter().zip(inputs[1]) {
+        let (mut w, mut m, mut v, g) = (*w, 0.0, 0.0, round(0.7 * g));
+        let mut terms = w.abs();
+        for count in 1..=3 {
+            w = round(w * (1.0 - 0.01 * 0.1));
+            m = round(round(0.9 * m) + round(0.1 * g));
+            v = round(round(0.999 * v) + round(0.001 * round(g * g)));
+            let (unbiased_m, unbiased_v) =
+                (round(m / (1.0 - 0.9f64.powi(count))), round(v / (1.0 - 0.999f64.powi(count))));
+            let change = round(0.01 * round(unbiased_m / round(round(unbiased_v.sqrt()) + 1e-8)));
+            w = store(round(w - change));
+            terms += w.abs() + 10.0 * change.abs();
+        }
+        for (k, (value, terms)) in [(w, terms), (m, 4.0 * g.abs()), (v, 4.0 * g * g)].into_iter().enumerate()
+        {
+            out[0][k].push(value);
+            out[1][k].push(terms);
+        }
+    }
+    out
+}
+
+#[test]
+fn f64_follows_the_formulas() {
+    for n in COUNTS {
+        let [expected, _] = plain([&numbers(1, n), &numbers(2, n)], |x| x, |x| x);
+        for (got, expected) in run(DType::F64, 2, n).iter().zip(&expected) {
+            assert!(got.iter().zip(expected).all(|(a, b)| (a - b).abs() <= 1e-14 * (1.0 + b.abs())));
+        }
+    }
+}
+
+#[test]
+fn f32_and_bf16_are_as_near_to_f64_as_the_plain_form() {
+    for dtype in [DType::F32, DType::BF16] {
+        for n in COUNTS {
+            let inputs = [stored_numbers(dtype, 1, n), stored_numbers(DType::F32, 2, n)];
+            let inputs = [&inputs[0][..], &inputs[1]];
+            let [values, terms] = plain(inputs, |x| x, |x| x);
+            let [plain, _] = plain(inputs, |x| f64::from(x as f32), |x| rounded(dtype, &[x])[0]);
+            let stored = [dtype, DType::F32, DType::F32];
+            let compared = run(dtype, 2, n).into_iter().zip(plain).zip(values.into_iter().zip(terms));
+            for (((got, plain), (values, terms)), stored) in compared.zip(stored) {
+                tolerance::hold("adamw", &got, &plain, &Exact { values, terms }, stored);
+            }
+        }
+    }
+}
+
+#[test]
+fn threads_do_not_change_a_bit() {
+    for dtype in [DType::F32, DType::BF16] {
+        let runs = [1, 2, 3].map(|threads| run(dtype, threads, 40_009).map(|values| bits(&values)));
+        assert!(runs.iter().all(|run| *run == runs[0]));
+    }
+}
+
+#[test]
+fn a_master_copy_keeps_steps_too_small_for_the_weights() {
+    let n = 33;
+    let tiny = AdamW { lr: 1e-5, weight_decay: 0.0, ..settings(1) };
+    let after = |with_master: bool| {
+        let ones = vec![1.0; n];
+        let g = tensor(DType::F32, &ones, dims![N: n]);
+        let mut w = Output::holding(DType::BF16, &ones, dims![N: n]);
+        let mut master = Output::holding(DType::F32, &ones, dims![N: n]);
+        let [mut m, mut v] = [(); 2].map(|()| Output::holding(DType::F32, &vec![0.0; n], dims![N: n]));
+        for step_of in 1..=1_000 {
+            let master = with_master.then(|| master.view());
+            let param = Param { w: w.view(), g: g.view(), m: m.view(), v: v.view(), master };
+            step(&stream(1), param, &AdamW { step: step_of, ..tiny }).unwrap();
+        }
+        [w.values(), master.values()]
+    };
+    let [w, master] = after(true);
+    assert_eq!(w, rounded(DType::BF16, &master));
+    assert!(master.iter().all(|x| (x - 0.99).abs() < 1e-4), "{master:?}");
+    assert_eq!(after(false)[0], vec![1.0; n]);
+}
+
+#[test]
+fn a_gradient_of_another_size_or_a_zeroth_step_is_refused() {
+    let [mut w, mut m, mut v] = [(); 3].map(|()| Output::new(DType::F32, dims![N: 4]));
+    let (short, fitting) =
+        (tensor(DType::F32, &[0.0; 3], dims![N: 3]), tensor(DType::F32, &[0.0; 4], dims![N: 4]));
+    for (g, count) in [(&short, 1), (&fitting, 0)] {
+        let param = Param { w: w.view(), g: g.view(), m: m.view(), v: v.view(), master: None };
+        assert!(step(&stream(1), param, &settings(count)).is_err());
+    }
+}
+
+#[test]
+fn the_square_sum_is_the_same_bits_on_every_thread_count() {
+    for n in [1, 7, 8, 9, 65_536, 65_537, 300_007] {
+        for dtype in [DType::F32, DType::F64] {
+            let values = stored_numbers(dtype, 3, n);
+            let g = tensor(dtype, &values, dims![N: n]);
+            let sums = [1, 2, 3].map(|threads| square_sum(&stream(threads), g.view()).unwrap());
+            assert!(sums.iter().all(|sum| sum.to_bits() == sums[0].to_bits()));
+            let plain: f64 = values.iter().map(|x| x * x).sum();
+            assert!((sums[0] - plain).abs() <= 1e-12 * plain, "{n}: {} for {plain}", sums[0]);
+        }
+    }
+}
+
+#[test]
+fn one_element_that_is_not_finite_shows_in_the_square_sum() {
+    for bad in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+        for at in [0, 8, 70_000, 70_008] {
+            let mut values = numbers(4, 70_009);
+            values[at] = bad;
+            let g = tensor(DType::F32, &values, dims![N: 70_009]);
+            assert!(!square_sum(&stream(2), g.view()).unwrap().is_finite());
+        }
+    }
+}

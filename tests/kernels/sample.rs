@@ -1,0 +1,199 @@
+use patarm::dims;
+use patarm::ops::head::{self};
+use patarm::ops::philox::Key;
+use patarm::ops::sample::{Choice, Draw, Drawn, Truncation, forward};
+use patarm::tensor::{DType, Tensor};
+
+use super::tensors::{numbers, stream, tensor};
+
+fn key(sample: u32) -> Key {
+    Key::of_request(17, 3, 5, sample)
+}
+
+fn draw(position: u32, choice: Choice, vocabulary: usize) -> Draw {
+    Draw { key: key(position % 7), position, choice, vocabulary: vocabulary as u32 }
+}
+
+/// Scores of `rows` rows, spread as a language model's are.
+fn scores(rows: usize, v: usize) -> Vec<f64> {
+    numbers(9, rows * v).iter().map(|x| f64::from((6.0 * x * x * x.signum()) as f32)).collect()
+}
+
+fn sample(threads: usize, dtype: DType, z: &[f64], draws: &[Draw]) -> Vec<Drawn> {
+    let v = z.len() / draws.len();
+    let logits = tensor(dtype, z, dims![B: draws.len(), V: v]);
+    let mut out = vec![Drawn::default(); draws.len()];
+    forward(&stream(threads), logits.view(), draws, &mut out).unwrap();
+    out
+}
+
+/// ids by descending score, lower ids first among equals.
+fn sorted(z: &[f64]) -> Vec<usize> {
+    let mut ids: Vec<usize> = (0..z.len()).collect();
+    ids.sort_by(|a, b| z[*b].total_cmp(&z[*a]).then(a.cmp(b)));
+    ids
+}
+
+/// The kept ids, by sorting everything and summing probabilities one after the other.
+fn plain_kept(z: &[f64], truncation: Truncation) -> Vec<usize> {
+    let mut ids = sorted(z);
+    if truncation.top_k > 0 {
+        ids.truncate(truncation.top_k as usize);
+    }
+    let p: Vec<f64> = ids.iter().map(|id| (z[*id] - z[ids[0]]).exp()).collect();
+    let total: f64 = p.iter().sum();
+    let mut mass = 0.0;
+    let mut count = 0;
+    while count < ids.len() && (truncation.top_p >= 1.0 || mass < f64::from(truncation.top_p) * total) {
+        mass += p[count];
+        count += 1;
+    }
+    ids.truncate(count);
+    let likeliest = z[ids[0]];
+    ids.retain(|id| (z[*id] - likeliest).exp() >= f64::from(truncation.min_p));
+    ids
+}
+
+/// The largest z + g, every logarithm taken.
+fn plain_token(z: &[f64], kept: &[usize], draw: &Draw) -> u32 {
+    let score = |id: usize| {
+        let u = (f64::from(draw.key.word(draw.position, id as u32)) + 0.5) / 4_294_967_296.0;
+        z[id] - (-u.ln()).ln()
+    };
+    *kept.iter().max_by(|a, b| score(**a).total_cmp(&score(**b))).unwrap() as u32
+}
+
+const TRUNCATIONS: [Truncation; 8] = [
+    Truncation::NONE,
+    Truncation { top_k: 1, ..Truncation::NONE },
+    Truncation { top_k: 20, ..Truncation::NONE },
+    Truncation { top_p: 0.9, ..Truncation::NONE },
+    Truncation { top_p: 0.999_999, ..Truncation::NONE },
+    Truncation { min_p: 0.1, ..Truncation::NONE },
+    Truncation { top_k: 20, top_p: 0.8, min_p: 0.05 },
+    Truncation { top_k: 100_000, top_p: 0.5, min_p: 1.0 },
+];
+
+#[test]
+fn tokens_are_the_winners_of_the_plain_race_among_the_kept() {
+    for v in [1, 2, 31, 33, 997, 4_133] {
+        for truncation in TRUNCATIONS {
+            let draws: Vec<Draw> = (0..40).map(|i| draw(i, Choice::Gumbel(truncation), v)).collect();
+            let z = scores(draws.len(), v);
+            for dtype in [DType::F32, DType::F64] {
+                let drawn = sample(2, dtype, &z, &draws);
+                for ((z, draw), drawn) in z.chunks(v).zip(&draws).zip(drawn) {
+                    let expected = plain_token(z, &plain_kept(z, truncation), draw);
+                    assert_eq!(drawn.token, expected, "{dtype:?} {v} {truncation:?}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_token_does_not_depend_on_its_batch_or_threads() {
+    let v = 1_001;
+    let draws: Vec<Draw> = (0..12).map(|i| draw(i, Choice::Gumbel(TRUNCATIONS[i as usize % 8]), v)).collect();
+    let z = scores(draws.len(), v);
+    let together = sample(3, DType::F32, &z, &draws);
+    for (i, z) in z.chunks(v).enumerate() {
+        assert_eq!(sample(1, DType::F32, z, &draws[i..=i]), together[i..=i]);
+    }
+}
+
+#[test]
+fn every_part_of_the_key_and_the_position_can_change_the_token() {
+    let (v, z) = (997, scores(1, 997));
+    let token = |key: Key, position| {
+        let draw = Draw { key, position, choice: Choice::Gumbel(Truncation::NONE), vocabulary: v };
+        sample(1, DType::F32, &z, &[draw])[0].token
+    };
+    let by = |f: &dyn Fn(u32) -> u32| (0..30).map(f).collect::<std::collections::BTreeSet<_>>().len();
+    assert!(by(&|i| token(Key::of_request(u64::from(i), 0, 0, 0), 0)) > 5);
+    assert!(by(&|i| token(Key::of_request(0, u64::from(i), 0, 0), 0)) > 5);
+    assert!(by(&|i| token(Key::of_request(0, 0, i, 0), 0)) > 5);
+    assert!(by(&|i| token(Key::of_request(0, 0, 0, i), 0)) > 5);
+    assert!(by(&|i| token(Key::of_request(0, 0, 0, 0), i)) > 5);
+}
+
+#[test]
+fn tokens_come_as_often_as_their_probability_says() {
+    let (v, count) = (9, 40_000);
+    let row: Vec<f64> = numbers(4, v).iter().map(|x| f64::from((2.0 * x) as f32)).collect();
+    let draws: Vec<Draw> = (0..count).map(|i| draw(i, Choice::Gumbel(Truncation::NONE), v)).collect();
+    let drawn = sample(2, DType::F32, &row.repeat(count as usize), &draws);
+    let mut chi_square = 0.0;
+    for (id, z) in row.iter().enumerate() {
+        let seen = drawn.iter().filter(|drawn| drawn.token == id as u32).count() as f64;
+        let expected = f64::from(count) * (z - drawn[0].lse).exp();
+        chi_square += (seen - expected).powi(2) / expected;
+    }
+    // 99.9 % of the chi-square distribution with 8 degrees of freedom.
+    assert!(chi_square < 26.12, "{chi_square}");
+}
+
+#[test]
+fn the_stored_numbers_are_the_policys_over_all_rows_whatever_is_drawn() {
+    let v = 2_053;
+    let z = scores(TRUNCATIONS.len() + 1, v);
+    let mut draws: Vec<Draw> =
+        TRUNCATIONS.iter().map(|t| Draw { vocabulary: 100, ..draw(4, Choice::Gumbel(*t), v) }).collect();
+    draws.push(Draw { vocabulary: 100, ..draw(4, Choice::Greedy, v) });
+    for (z, drawn) in z.chunks(v).zip(sample(2, DType::F64, &z, &draws)) {
+        let lse = z.iter().map(|z| z.exp()).sum::<f64>().ln();
+        let entropy = -z.iter().map(|z| (z - lse).exp() * (z - lse)).sum::<f64>();
+        assert!(drawn.token < 100, "a padding row was drawn");
+        assert!((drawn.lse - lse).abs() < 1e-12 && (drawn.entropy - entropy).abs() < 1e-11);
+        assert!((drawn.logprob - (z[drawn.token as usize] - lse)).abs() < 1e-12);
+    }
+}
+
+#[test]
+fn greedy_takes_the_lowest_id_of_the_largest_score() {
+    let z = [1.0, 3.0, -2.0, 3.0, 2.0];
+    let greedy = sample(1, DType::F32, &z, &[draw(0, Choice::Greedy, 5)])[0];
+    assert_eq!(greedy.token, 1);
+    let of_equals = Truncation { top_k: 1, ..Truncation::NONE };
+    assert_eq!(sample(1, DType::F32, &z, &[draw(0, Choice::Gumbel(of_equals), 5)])[0].token, 1);
+}
+
+#[test]
+fn sampled_log_probabilities_are_the_bits_of_training() {
+    for dtype in [DType::F32, DType::BF16] {
+        let (b, c, v) = (5, 33, 4_133);
+        let (x, w) = (numbers(1, b * c), numbers(2, v * c));
+        let (x, w) = (tensor(dtype, &x, dims![B: b, C: c]), tensor(dtype, &w, dims![V: v, C: c]));
+        let inv_temperature = head::inverse_temperature(0.8);
+        let mut z = Tensor::zeros(DType::F32, dims![B: b, V: v]);
+        head::logits(&stream(1), x.view(), w.view(), inv_temperature, z.view_mut()).unwrap();
+        let draws: Vec<Draw> = (0..5).map(|i| draw(i, Choice::Gumbel(TRUNCATIONS[i as usize]), v)).collect();
+        let mut drawn = vec![Drawn::default(); b];
+        forward(&stream(2), z.view(), &draws, &mut drawn).unwrap();
+
+        let ids: Vec<u32> = drawn.iter().map(|drawn| drawn.token).collect();
+        let targets = Tensor::from_ids(&ids, dims![N: b]);
+        let input = head::HeadInput { x: x.view(), w: w.view(), targets: targets.view(), inv_temperature };
+        let device = patarm::device::Device::open(patarm::device::DeviceChoice::Cpu, 1).unwrap();
+        let mut arena = patarm::tensor::Arena::new("scratch", &device, 1 << 20);
+        let mut scratch = head::Scratch::new(&mut arena, dtype, 3, v).unwrap();
+        let [mut logprob, mut lse, mut entropy] = [(); 3].map(|()| Tensor::zeros(DType::F32, dims![N: b]));
+        let out =
+            head::Logprobs { logprob: logprob.view_mut(), lse: lse.view_mut(), entropy: entropy.view_mut() };
+        head::token_logprob(&stream(2), input, &mut scratch, out).unwrap();
+        let columns = [&logprob, &lse, &entropy].map(|tensor| tensor.view().to_f64());
+        for (i, drawn) in drawn.iter().enumerate() {
+            let trained = columns.each_ref().map(|column| column[i].to_bits());
+            assert_eq!([drawn.logprob, drawn.lse, drawn.entropy].map(f64::to_bits), trained);
+        }
+    }
+}
+
+#[test]
+fn an_empty_vocabulary_is_refused() {
+    let logits = tensor(DType::F32, &[0.0; 4], dims![B: 1, V: 4]);
+    for vocabulary in [0, 5] {
+        let draws = [draw(0, Choice::Greedy, vocabulary)];
+        assert!(forward(&stream(1), logits.view(), &draws, &mut [Drawn::default()]).is_err());
+    }
+}
