@@ -3,20 +3,22 @@ use std::ops::Range;
 
 use super::lanes::Lanes;
 use super::pack::{self, Strip};
-use super::panels::{Panel, Panels};
+use super::panels::Panels;
 use super::{LEAF, Matrix, Write};
 use crate::device::{BlockMut, Float, Region, Scalar};
 
 /// Most rows of `a` at once: as many as amortise packing `b`.
-const MOST_ROWS: usize = 192;
+const MOST_ROWS: usize = 384;
 /// Most columns of `b` at once: packed, half of a second-level cache.
 const MOST_COLUMNS: usize = 256;
+/// Most columns that share one packing of `a`.
+const SPAN: usize = 1024;
 /// Panels of `a` up to which those of `b` are packed one by one and need no room in the cache.
 const FEW: usize = 2;
 /// Numbers that `a` may take, packed.
-const ROOM: usize = MOST_ROWS * LEAF;
+const ROOM: usize = 1536 * LEAF;
 /// Numbers of scratch memory a thread keeps.
-const SCRATCH: usize = ROOM + MOST_COLUMNS * LEAF + MOST_ROWS * MOST_COLUMNS + 1024;
+const SCRATCH: usize = ROOM + MOST_COLUMNS * LEAF + MOST_ROWS * SPAN + 1024;
 
 thread_local! {
     static MEMORY: RefCell<Region> = RefCell::new(Region::host(SCRATCH * size_of::<f64>()));
@@ -68,7 +70,7 @@ impl<'a, S> Scratch<'a, S> {
     fn new(memory: &'a mut [S]) -> Self {
         let (a, memory) = memory.split_at_mut(ROOM + pack::SLACK);
         let (b, memory) = memory.split_at_mut(MOST_COLUMNS * LEAF + pack::SLACK);
-        let (totals, tile) = memory.split_at_mut(MOST_ROWS * MOST_COLUMNS);
+        let (totals, tile) = memory.split_at_mut(MOST_ROWS * SPAN);
         Self { a, b, totals, tile }
     }
 }
@@ -82,9 +84,10 @@ struct Part<'p, 'a, 'c, A, B, C> {
     write: Write,
 }
 
-/// One leaf of k under some columns of b.
+/// One leaf of k under the columns `span` of b, whose totals are kept from leaf to leaf.
+#[derive(Clone)]
 struct Leaf {
-    columns: Range<usize>,
+    span: Range<usize>,
     k: Range<usize>,
     first: bool,
     last: bool,
@@ -96,43 +99,46 @@ where
     B: Scalar<Sum = S>,
     C: Scalar<Sum = S>,
 {
-    /// Columns outermost, so that totals stay in the cache from leaf to leaf. The rows are packed once if all of k has room,
-    /// else once for each group of columns.
+    /// The rows are packed once if all of k has room, else once for each span. A few rows read each column's leaves one after
+    /// another, as they lie in memory.
     unsafe fn run<L: Lanes<Sum = S>>(&mut self, scratch: &mut Scratch<'_, S>) {
         let ([m, k], n) = (self.a.size, self.b.size[1]);
         let rows = Panels::new(m, 1, L::ROWS);
-        let group = if rows.count <= FEW { 2 * L::N } else { MOST_COLUMNS };
+        let (span, group) = if rows.count <= FEW { (2 * L::N, 2 * L::N) } else { (SPAN, MOST_COLUMNS) };
         let stays = m * k <= ROOM;
-        for columns in chunks(n, group) {
+        for span in chunks(n, span) {
             for range in chunks(k.max(1), LEAF) {
                 let (first, last) = (range.start == 0, range.end >= k);
                 let range = range.start..range.end.min(k);
                 let at = if stays { m * range.start } else { 0 };
-                if columns.start == 0 || !stays {
+                if span.start == 0 || !stays {
                     let lines = self.a.part(0..m, range.clone());
                     let strip = Strip { lines, panels: rows, next: lines.rows(0..0) };
                     // SAFETY: the caller's.
                     unsafe { L::pack(strip, &mut scratch.a[at..]) }
                 }
-                let leaf = Leaf { columns: columns.clone(), k: range, first, last };
-                // SAFETY: the caller's.
-                unsafe { self.leaf::<L>(rows, &leaf, at, scratch) }
+                let leaf = Leaf { span: span.clone(), k: range, first, last };
+                for columns in chunks(span.len(), group) {
+                    let columns = span.start + columns.start..span.start + columns.end;
+                    // SAFETY: the caller's.
+                    unsafe { self.meet::<L>(rows, columns, &leaf, (at, &mut *scratch)) }
+                }
             }
         }
     }
 
     /// A panel of `a` stays in the first-level cache while it meets the panels of `b`, which stay in the second.
-    unsafe fn leaf<L: Lanes<Sum = S>>(
+    unsafe fn meet<L: Lanes<Sum = S>>(
         &mut self,
         rows: Panels,
+        group: Range<usize>,
         leaf: &Leaf,
-        at: usize,
-        scratch: &mut Scratch<'_, S>,
+        (at, scratch): (usize, &mut Scratch<'_, S>),
     ) {
         let depth = leaf.k.len();
-        let columns = Panels::new(leaf.columns.len(), L::N, 2);
-        let lines = self.b.part(leaf.k.clone(), leaf.columns.clone()).transposed();
-        let strip = Strip { lines, panels: columns, next: self.after(leaf) };
+        let columns = Panels::new(group.len(), L::N, 2);
+        let lines = self.b.part(leaf.k.clone(), group.clone()).transposed();
+        let strip = Strip { lines, panels: columns, next: self.after(leaf, &group) };
         // SAFETY: the caller's.
         unsafe { L::pack(strip, scratch.b) }
         for row in rows.iter() {
@@ -140,33 +146,48 @@ where
             for column in columns.iter() {
                 let b = &scratch.b[column.lines.start * depth..][..column.width * depth];
                 let tile = &mut scratch.tile[..row.width * column.width];
+                let columns = group.start + column.lines.start..group.start + column.lines.end;
+                self.bring(leaf, [row.lines.clone(), columns.clone()], scratch.totals);
                 // SAFETY: the caller's.
                 unsafe { L::tile(row.width, a, b, tile) }
-                self.add(leaf, [&row, &column], tile, scratch.totals);
+                self.add(leaf, [row.lines.clone(), columns], tile, scratch.totals);
             }
         }
     }
 
-    /// The part of b that is packed after `leaf`.
-    fn after(&self, leaf: &Leaf) -> Matrix<'_, B> {
+    /// The part of b that is packed after `group`.
+    fn after(&self, leaf: &Leaf, group: &Range<usize>) -> Matrix<'_, B> {
         let [k, n] = self.b.size;
-        let width = leaf.columns.len();
-        let (k, columns) = if leaf.last {
-            (0..k.min(LEAF), leaf.columns.end..n.min(leaf.columns.end + width))
-        } else {
-            (leaf.k.end..k.min(leaf.k.end + LEAF), leaf.columns.clone())
+        let next = |start: usize, end: usize| start..end.min(start + group.len());
+        let (k, columns) = match (group.end < leaf.span.end, leaf.last) {
+            (true, _) => (leaf.k.clone(), next(group.end, leaf.span.end)),
+            (false, false) => (leaf.k.end..k.min(leaf.k.end + LEAF), next(leaf.span.start, leaf.span.end)),
+            (false, true) => (0..k.min(LEAF), next(leaf.span.end, n)),
         };
         self.b.part(k, columns).transposed()
     }
 
+    /// Brings nearer what [`Part::add`] will touch.
+    fn bring(&mut self, leaf: &Leaf, [rows, columns]: [Range<usize>; 2], totals: &[S]) {
+        for row in rows {
+            if leaf.last || leaf.first && self.write == Write::Add {
+                pack::bring(&self.c.row(self.first + row)[columns.clone()]);
+            }
+            if !(leaf.first && leaf.last) {
+                let start = row * leaf.span.len() + columns.start - leaf.span.start;
+                pack::bring(&totals[start..start + columns.len()]);
+            }
+        }
+    }
+
     /// Adds a tile of leaf sums to the totals so far.
-    fn add(&mut self, leaf: &Leaf, [rows, columns]: [&Panel; 2], tile: &[S], totals: &mut [S]) {
-        let (zero, width) = (S::ZERO, columns.lines.len());
-        for (row, sums) in rows.lines.clone().zip(tile.chunks_exact(columns.width)) {
+    fn add(&mut self, leaf: &Leaf, [rows, columns]: [Range<usize>; 2], tile: &[S], totals: &mut [S]) {
+        let (zero, width) = (S::ZERO, columns.len());
+        let sums = tile.chunks_exact(tile.len() / rows.len());
+        for (row, sums) in rows.zip(sums) {
             let sums = &sums[..width];
-            let totals = &mut totals[row * leaf.columns.len() + columns.lines.start..][..width];
-            let c = self.c.row(self.first + row);
-            let c = &mut c[leaf.columns.start + columns.lines.start..][..width];
+            let totals = &mut totals[row * leaf.span.len() + columns.start - leaf.span.start..][..width];
+            let c = &mut self.c.row(self.first + row)[columns.clone()];
             match (leaf.first, leaf.last, self.write) {
                 (true, true, Write::Set) => zip(c, sums, |c, s| *c = C::narrow(zero + s)),
                 (true, true, Write::Add) => zip(c, sums, |c, s| *c = C::narrow(c.widen() + s)),

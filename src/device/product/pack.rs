@@ -1,4 +1,4 @@
-use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+use std::arch::x86_64::{_MM_HINT_T0, _MM_HINT_T1, _mm_prefetch};
 use std::ops::Range;
 
 use super::Matrix;
@@ -71,15 +71,10 @@ unsafe fn across<L: Lanes, T: Scalar<Sum = L::Sum>>(
             // SAFETY: the caller vouches for the instructions; each line holds N elements from p on; the stores end at
             // most N - 1 numbers past the panel, and what they spill over is stored later.
             unsafe {
+                // Where lines are missing, the last one stands in for them.
                 let mut square = [L::splat(L::Sum::ZERO); MOST_LANES];
-                if count == L::N {
-                    for i in 0..L::N {
-                        square[i] = widen(lines.pointer(first + i, p));
-                    }
-                } else {
-                    for (i, line) in square.iter_mut().enumerate().take(count) {
-                        *line = widen(lines.pointer(first + i, p));
-                    }
+                for (i, line) in square.iter_mut().enumerate().take(L::N) {
+                    *line = widen(lines.pointer(first + i.min(count - 1), p));
                 }
                 L::transpose(&mut square);
                 for (i, register) in square.iter().enumerate().take(L::N) {
@@ -104,17 +99,37 @@ unsafe fn along<L: Lanes, T: Scalar<Sum = L::Sum>>(lines: Matrix<'_, T>, panels:
             let inside = (depth * panel.width).checked_sub(end).map_or(0, |last| last / panel.width + 1);
             let reaches = lines.reaches(panel.lines.start, steps.end - 1, end);
             let whole = if reaches { inside.clamp(steps.start, steps.end) } else { steps.start };
-            for p in steps.start..whole {
-                for first in (0..panel.lines.len()).step_by(L::N) {
-                    // SAFETY: the caller vouches for the instructions; N elements lie behind the pointer, as was just
-                    // checked for the last step; what is written past the panel's step is written again by the next.
-                    unsafe {
-                        let register: L = widen(lines.pointer(panel.lines.start + first, p));
-                        register.store(out.as_mut_ptr().add(p * panel.width + first));
-                    }
+            // SAFETY: the caller vouches for the instructions; the elements that are read exist, as was just checked for
+            // the last step; what is written past a step's room is written again by the next.
+            unsafe {
+                match end / L::N {
+                    1 => copy::<L, T, 1>(lines, &panel, steps.start..whole, out),
+                    _ => copy::<L, T, 2>(lines, &panel, steps.start..whole, out),
                 }
             }
             scattered(lines, &panel, whole..steps.end, out);
+        }
+    }
+}
+
+/// Copies `R` registers of each step.
+///
+/// # Safety
+/// The CPU has the register's instructions; `R` registers are readable at each step of the panel, and fit `out`.
+#[inline(always)]
+unsafe fn copy<L: Lanes, T: Scalar<Sum = L::Sum>, const R: usize>(
+    lines: Matrix<'_, T>,
+    panel: &Panel,
+    steps: Range<usize>,
+    out: &mut [L::Sum],
+) {
+    for p in steps {
+        let from = lines.pointer(panel.lines.start, p);
+        // SAFETY: the caller's.
+        unsafe {
+            let registers: [L; R] = std::array::from_fn(|r| widen(from.add(r * L::N)));
+            let to = out.as_mut_ptr().add(p * panel.width);
+            registers.iter().enumerate().for_each(|(r, register)| register.store(to.add(r * L::N)));
         }
     }
 }
@@ -165,5 +180,14 @@ impl<'a, T: Copy> Ahead<'a, T> {
                 self.at = if p < self.lines.size[1] { [line, p] } else { [line + 1, 0] };
             }
         }
+    }
+}
+
+/// Brings numbers that will soon be written nearer.
+#[inline(always)]
+pub(super) fn bring<T>(numbers: &[T]) {
+    for at in (0..numbers.len()).step_by(CACHE_LINE / size_of::<T>()) {
+        // SAFETY: a hint.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>((&raw const numbers[at]).cast()) }
     }
 }
