@@ -5,6 +5,7 @@ mod activations;
 mod backward;
 mod batch;
 mod config;
+mod folder;
 mod forward;
 mod gradient;
 mod init;

@@ -1,0 +1,45 @@
+use super::{Config, ConfigError, Model, ParamId, Params};
+use crate::checkpoint::{CheckpointError, Expected, ModelFolder, Named, Scan, Tied};
+
+impl Config {
+    /// The configuration of a Hugging Face folder.
+    ///
+    /// # Errors
+    /// When it is not a dense Qwen3 that this engine computes.
+    pub fn of(folder: &ModelFolder) -> Result<Self, ConfigError> {
+        Self::parse(&folder.config_json().to_string())
+    }
+
+    /// Holds a folder's headers against this configuration: every weight there, of its shape, and no other. Nothing is
+    /// allocated or read. A tied model's file may hold the head as well if it equals the embedding.
+    ///
+    /// # Errors
+    /// The first weight that is missing, unexpected, or of another shape or dtype.
+    pub fn check_folder(&self, folder: &ModelFolder) -> Result<(), CheckpointError> {
+        let expected: Vec<_> =
+            ParamId::all(self).map(|id| Expected { name: id.name(), dims: id.dims(self) }).collect();
+        let (head, embedding) = (ParamId::Head.name(), ParamId::Embedding.name());
+        folder.check(&expected, self.tied.then_some(Tied { name: &head, of: &embedding }))
+    }
+}
+
+impl Model {
+    /// Reads every weight of a folder, converted to this model's dtypes.
+    ///
+    /// # Errors
+    /// When the folder does not fit the configuration, or holds what `scan` refuses.
+    pub fn read(&mut self, folder: &ModelFolder, scan: Scan) -> Result<(), CheckpointError> {
+        self.config.check_folder(folder)?;
+        for (id, tensor) in self.params.iter_mut() {
+            folder.read(&id.name(), tensor.view_mut(), scan)?;
+        }
+        Ok(())
+    }
+}
+
+impl Params {
+    /// Every tensor under its name in a Hugging Face file, in the fixed order.
+    pub fn named(&self) -> Vec<Named<'_>> {
+        self.iter().map(|(id, tensor)| Named { name: id.name(), tensor: tensor.view() }).collect()
+    }
+}

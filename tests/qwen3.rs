@@ -1,0 +1,12 @@
+//! The model against transformers with autograd (f32) and against the equations in float64 (f64); see tests/golden.
+
+#[path = "qwen3/files.rs"]
+mod files;
+#[path = "qwen3/fine_tuning.rs"]
+mod fine_tuning;
+#[path = "qwen3/golden.rs"]
+mod golden;
+#[path = "qwen3/gradients.rs"]
+mod gradients;
+#[path = "qwen3/pass.rs"]
+mod pass;

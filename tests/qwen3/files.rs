@@ -1,0 +1,79 @@
+//! Configurations of every dense size, and folders out and in.
+
+use std::path::Path;
+
+use patarm::checkpoint::{LocalDisk, ModelFolder, Save, Scan};
+use patarm::qwen3::{Config, Model, ParamId};
+use patarm::tensor::DType;
+
+use super::golden::{Golden, MODELS, arena, stream};
+
+#[test]
+fn every_published_size_has_its_number_of_weights() {
+    // Parameters as the model cards give them (0.6B, 1.7B: with the tied head counted once), in units of 10^6.
+    let sizes = [("0.6b", 596), ("1.7b", 1721), ("4b", 4022), ("8b", 8191), ("14b", 14768), ("32b", 32762)];
+    for (size, millions) in sizes {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("models").join(format!("qwen3-{size}"));
+        let text = std::fs::read_to_string(folder.join("config.json")).expect("kept in the tree");
+        let source = std::fs::read_to_string(folder.join("SOURCE.toml")).expect("kept in the tree");
+        let config = Config::parse(&text).expect("a dense Qwen3");
+        assert_eq!((config.parameters() + 500_000) / 1_000_000, millions, "{size}");
+        assert!(
+            source.contains(&digest(text.as_bytes())),
+            "{size}: config.json is the one that SOURCE.toml names"
+        );
+    }
+}
+
+/// The blake3 hash that SOURCE.toml gives beside the publisher's sha256.
+fn digest(bytes: &[u8]) -> String {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(bytes);
+    hasher.finalize().to_hex().to_string()
+}
+
+#[test]
+fn a_saved_model_reads_back_with_the_same_bits_and_configuration() {
+    for name in MODELS {
+        let (stream, golden) = (stream(), Golden::open(name));
+        let mut arena = arena(&stream);
+        let model = golden.model(DType::F32, &mut arena);
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let target = folder.path().join("saved");
+        let config = serde_json::from_str(&model.config.to_json(DType::F32)).expect("JSON");
+        let named = model.params.named();
+        Save { shard_bytes: 10_000, ..Save::new(&config, &named) }.write(&LocalDisk, &target).expect("saved");
+        let saved = ModelFolder::open(&target).expect("sound");
+        let config = Config::of(&saved).expect("a dense Qwen3");
+        assert_eq!(config, model.config, "{name}");
+        let mut again = Model::new(config, DType::F32, 8, &mut arena).expect("fits");
+        again.read(&saved, Scan::Finite).expect("every weight");
+        for (id, tensor) in model.params.iter() {
+            assert_eq!(
+                again.params.get(id).host_bytes(),
+                tensor.view().host_bytes(),
+                "{name}: {}",
+                id.name()
+            );
+        }
+    }
+}
+
+#[test]
+fn a_folder_that_does_not_fit_its_configuration_is_refused_before_anything_is_read() {
+    let golden = Golden::open(MODELS[0]);
+    let folder = golden.folder();
+    let saved = ModelFolder::open(folder.path()).expect("sound");
+    let sound = Config::of(&saved).expect("a dense Qwen3");
+    sound.check_folder(&saved).expect("it fits");
+    let refused = |change: &dyn Fn(&mut Config)| {
+        let mut other = sound.clone();
+        change(&mut other);
+        other.check_folder(&saved).expect_err("it does not fit").to_string()
+    };
+    assert!(refused(&|c| c.layers += 1).contains("model.layers.2."));
+    assert!(refused(&|c| c.layers -= 1).contains("no place"));
+    assert!(refused(&|c| c.tied = false).contains(&ParamId::Head.name()));
+    assert!(refused(&|c| c.vocabulary += 1).contains("model.embed_tokens.weight"));
+    assert!(refused(&|c| c.head_dim += 2).contains("self_attn"));
+}
