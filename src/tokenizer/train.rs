@@ -44,8 +44,8 @@ impl Default for TrainOptions {
 /// Trains a byte-level BPE tokenizer with a ChatML template, like Qwen3's but small.
 ///
 /// Merges go by frequency, ties by the lower pair of ids, so that the result depends on nothing but the texts' words
-/// and their counts: not on order, threads or hash seeds. Each merge passes over all distinct words, which suits the
-/// thousands of words of the demo, not a corpus.
+/// and their counts: not on order, threads or hash seeds. Each merge passes over all distinct words, which suits
+/// vocabularies of thousands, not a corpus.
 ///
 /// # Errors
 /// A vocabulary too small for the bytes and control tokens.
@@ -74,13 +74,15 @@ struct Learner {
     tokens: Vec<String>,
     merges: Vec<Pair>,
     words: Vec<(Vec<usize>, u64)>,
+    /// How often each pair stands in the words.
+    counts: HashMap<Pair, u64>,
 }
 
 impl Learner {
     fn new(whole: &str) -> Self {
         let split = if whole.is_empty() { SPLIT.to_owned() } else { format!("{whole}|{SPLIT}") };
         let tokens = BYTE_CHARS.iter().map(|(char, _)| char.to_string()).collect();
-        Self { split, tokens, merges: Vec::new(), words: Vec::new() }
+        Self { split, tokens, merges: Vec::new(), words: Vec::new(), counts: HashMap::new() }
     }
 
     fn count_words<T: AsRef<str>>(
@@ -98,18 +100,18 @@ impl Learner {
             BYTE_CHARS.iter().enumerate().map(|(id, &(char, _))| (char, id)).collect();
         let ids = |word: String| word.chars().map(|char| id_of[&char]).collect();
         self.words = counts.into_iter().map(|(word, count)| (ids(word), count)).collect();
+        for (word, count) in &self.words {
+            for pair in pairs(word) {
+                *self.counts.entry(pair).or_default() += count;
+            }
+        }
         Ok(())
     }
 
     fn most_frequent(&self, min_frequency: u64) -> Option<Pair> {
-        let mut counts: HashMap<Pair, u64> = HashMap::new();
-        for (word, count) in &self.words {
-            for pair in word.windows(2) {
-                *counts.entry((pair[0], pair[1])).or_default() += count;
-            }
-        }
-        let (pair, count) = counts.into_iter().max_by_key(|&(pair, count)| (count, Reverse(pair)))?;
-        (count >= min_frequency).then_some(pair)
+        let counts = self.counts.iter().map(|(&pair, &count)| (count, Reverse(pair)));
+        let (count, Reverse(pair)) = counts.max()?;
+        (count >= min_frequency.max(1)).then_some(pair)
     }
 
     fn merge(&mut self, (left, right): Pair) {
@@ -119,9 +121,21 @@ impl Learner {
         if joined == self.tokens.len() {
             self.tokens.push(text);
         }
-        self.merges.push((left, right));
-        for (word, _) in &mut self.words {
+        // A pair can come back that way too; its first merge already stands for it.
+        if !self.merges.contains(&(left, right)) {
+            self.merges.push((left, right));
+        }
+        for (word, count) in &mut self.words {
+            if !pairs(word).any(|pair| pair == (left, right)) {
+                continue;
+            }
+            for pair in pairs(word) {
+                *self.counts.entry(pair).or_default() -= *count;
+            }
             join(word, (left, right), joined);
+            for pair in pairs(word) {
+                *self.counts.entry(pair).or_default() += *count;
+            }
         }
     }
 
@@ -177,6 +191,10 @@ impl Learner {
             "unk_token": null,
         })
     }
+}
+
+fn pairs(word: &[usize]) -> impl Iterator<Item = Pair> {
+    word.windows(2).map(|pair| (pair[0], pair[1]))
 }
 
 /// Replaces every `pair` in `word`, from the left, by `joined`.

@@ -41,10 +41,13 @@ fn explicit_and_implicit_text_and_turns_give_the_same_pair() {
 
 #[test]
 fn implicit_text_leaves_the_space_before_the_difference_to_the_responses() {
+    // What `trl.data_utils.extract_prompt` of TRL 1.16.0 gives.
     for (chosen, rejected, prompt, left, right) in [
         ("The sky is blue.", "The sky is green.", "The sky is", " blue.", " green."),
         ("Q: é? A: yes", "Q: é? A: no", "Q: é? A:", " yes", " no"),
         ("The sky is\nblue", "The sky is\ngreen", "The sky is\n", "blue", "green"),
+        ("a  b", "a  c", "a ", " b", " c"),
+        ("Human: x Assistant: I am", "Human: x Assistant: It is", "Human: x Assistant: I", " am", "t is"),
     ] {
         let pair = one(json!({ "chosen": chosen, "rejected": rejected }));
         assert_eq!(pair.messages, [Message::new(Role::User, prompt)]);
