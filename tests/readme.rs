@@ -35,12 +35,9 @@ fn fact<'a>(report: &'a RunReport, name: &str) -> &'a str {
 }
 
 fn cell(estimate: Option<&Estimate>) -> String {
+    let plain = |text: String| text.replace(" %", "");
     let shown = |e: &Estimate| {
-        format!(
-            "{} ({})",
-            Unit::Share.show(e.value),
-            Unit::Share.show_interval(e.low, e.high).replace(" %", "")
-        )
+        plain(format!("{} ({})", Unit::Share.show(e.value), Unit::Share.show_interval(e.low, e.high)))
     };
     estimate.map_or_else(|| "-".into(), shown)
 }
@@ -73,7 +70,7 @@ fn results(records: &[(String, RunReport)]) -> String {
     }
     for null in &first.nulls {
         let of = |task: &&str| null.tasks.iter().find(|(name, _)| name == task).map(|(_, estimate)| estimate);
-        let mut row = vec![format!("{} (knows nothing)", null.name), cell(Some(&null.overall))];
+        let mut row = vec![format!("judge: {}", null.name), cell(Some(&null.overall))];
         row.extend(tasks.iter().map(|task| cell(of(task))));
         rows.push(row);
     }

@@ -22,7 +22,7 @@ pub struct RunReport {
     pub headline: Vec<Headline>,
     /// Held-out accuracy over the run: overall first, then each task.
     pub accuracy: Vec<AccuracyCurve>,
-    /// Judges that know nothing, on the same held-out pairs.
+    /// Simple judges, on the same held-out pairs.
     pub nulls: Vec<NullJudge>,
     /// Before and after, row by row: accuracy, ties, failures by kind.
     pub comparison: Vec<Comparison>,
@@ -75,7 +75,7 @@ pub struct AccuracyPoint {
     pub accuracy: Estimate,
 }
 
-/// A judge that reads nothing or next to nothing.
+/// A simple judge: it reads nothing, or only counts words.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NullJudge {

@@ -1,4 +1,4 @@
-//! Held-out accuracy over the run, overall and task by task, beside judges that know nothing.
+//! Held-out accuracy over the run, overall and task by task, beside simple judges.
 
 use minijinja::{context, value::Value};
 
@@ -23,7 +23,7 @@ pub(super) fn range(curves: &[AccuracyCurve]) -> (f64, f64) {
     (((low * 10.0).floor() / 10.0).max(0.0), 1.0)
 }
 
-/// The large picture: the first curve with its band, where it began, and the null judges.
+/// The large picture: the first curve with its band, where it began, and the simple judges.
 pub(super) fn overall(
     curves: &[AccuracyCurve],
     nulls: &[NullJudge],
@@ -47,7 +47,7 @@ pub(super) fn overall(
     Some(chart.draw())
 }
 
-/// A line a judge that knows nothing.
+/// A line a simple judge.
 pub(super) fn null_rules(nulls: &[NullJudge]) -> Vec<Rule> {
     let rule = |null: &NullJudge| Rule {
         value: null.overall.value,
@@ -80,7 +80,7 @@ pub(super) fn tasks(curves: &[AccuracyCurve]) -> Vec<(String, String, String)> {
     curves.iter().skip(1).filter_map(draw).collect()
 }
 
-/// Rows of the table that sets the trained judge beside those that know nothing: overall, then each task.
+/// Rows of the table that sets the trained judge beside simple ones: overall, then each task.
 pub(super) fn null_table(curves: &[AccuracyCurve], nulls: &[NullJudge]) -> Option<Value> {
     if nulls.is_empty() {
         return None;

@@ -7,7 +7,7 @@ use crate::report::unit::Unit;
 
 impl RunReport {
     /// Held-out accuracy of these runs over their steps as one SVG file, light and dark. Each run has a name, such as its
-    /// seed; the judges that know nothing are those of the first. `None` where no run was evaluated.
+    /// seed; the simple judges are those of the first. `None` where no run was evaluated.
     pub fn picture(runs: &[(String, Self)]) -> Option<String> {
         let lines: Vec<_> = runs
             .iter()
