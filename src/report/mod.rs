@@ -1,4 +1,18 @@
 //! Metrics and judgements as people look at them: TensorBoard events, one self-contained HTML page, tables.
+//!
+//! A step's numbers go into a [`Row`] under any name; the page draws these together, under titles and with units, and gives
+//! every other name a picture of its own. Names that TRL's users already plot are TRL's.
+//!
+//! | what | names |
+//! |---|---|
+//! | reward, score | `reward` `reward_std` `frac_reward_zero_std` `score/chosen` `score/rejected` `score/entropy` `score/saturation` |
+//! | failures and ties, shares | `failures/<kind>` `ties` |
+//! | policy | `loss` `kl` `entropy` `clip_ratio/low_mean` `clip_ratio/high_mean` |
+//! | length | `completions/mean_length` `completions/max_length` `completions/clipped_ratio` `num_tokens` |
+//! | optimizer | `grad_norm` `learning_rate` |
+//! | time and speed | `step_time` `time/<phase>` (seconds) `tokens_per_second` `rollout/tokens_per_second` |
+//! | before RL | `reading/loss` `sft/loss` |
+//! | evaluation | `eval/<anything>`: shown through [`RunReport::accuracy`] instead |
 
 mod events;
 mod json_lines;
