@@ -11,6 +11,8 @@ const ROUNDS: u32 = 10;
 
 /// Words in a block.
 pub const BLOCK: usize = 4;
+/// Blocks that [`Key::blocks`] makes at once, in the registers of one vector unit.
+pub const WIDTH: usize = 8;
 
 /// One block of four random words.
 #[inline(always)]
@@ -47,6 +49,26 @@ impl Key {
         philox4x32(self.key, [block, position, self.upper[0], self.upper[1]])
     }
 
+    /// The words of [`WIDTH`] consecutive blocks from `first` on: word k of block `first + i` at `[k][i]`.
+    #[inline(always)]
+    pub fn blocks(&self, position: u32, first: u32) -> [[u32; WIDTH]; BLOCK] {
+        let [mut k0, mut k1] = self.key;
+        let mut a: [u32; WIDTH] = std::array::from_fn(|i| first + i as u32);
+        let [mut b, mut c, mut d] = [position, self.upper[0], self.upper[1]].map(|word| [word; WIDTH]);
+        for _ in 0..ROUNDS {
+            for i in 0..WIDTH {
+                let p = u64::from(MULTIPLIERS[0]) * u64::from(a[i]);
+                let q = u64::from(MULTIPLIERS[1]) * u64::from(c[i]);
+                a[i] = (q >> 32) as u32 ^ b[i] ^ k0;
+                b[i] = q as u32;
+                c[i] = (p >> 32) as u32 ^ d[i] ^ k1;
+                d[i] = p as u32;
+            }
+            (k0, k1) = (k0.wrapping_add(WEYL[0]), k1.wrapping_add(WEYL[1]));
+        }
+        [a, b, c, d]
+    }
+
     /// The word of one vocabulary id at `position`.
     pub fn word(&self, position: u32, id: u32) -> u32 {
         self.block(position, id / BLOCK as u32)[id as usize % BLOCK]
@@ -66,6 +88,15 @@ mod tests {
             ([0xa409_3822, 0x299f_31d0], pi, [0xd16c_fe09, 0x94fd_cceb, 0x5001_e420, 0x2412_6ea1]),
         ] {
             assert_eq!(philox4x32(key, counter), expected);
+        }
+    }
+
+    #[test]
+    fn many_blocks_at_once_are_the_single_ones() {
+        let key = Key::of_request(1, 2, 3, 4);
+        let many = key.blocks(7, 40);
+        for i in 0..WIDTH {
+            assert_eq!(many.map(|words| words[i]), key.block(7, 40 + i as u32));
         }
     }
 

@@ -1,7 +1,6 @@
 use super::{Counts, Group, Packed, Scored, Sharing, TrainBatch};
 use crate::grpo::{GrpoError, Life, Loss, LossConfig};
 use crate::record::Rollout;
-use crate::tokenizer::TokenId;
 
 /// One sequence that stays in the batch.
 #[derive(Clone, Copy)]
@@ -170,7 +169,7 @@ impl Packer {
     fn alone(&mut self, sequence: &Sequence<'_>) -> Result<(), GrpoError> {
         let rollout = sequence.scored.rollout;
         let Some((_, fed)) = rollout.completion.split_last() else { return Ok(()) };
-        let tokens: Vec<u32> = rollout.prompt.iter().chain(fed).map(id).collect();
+        let tokens: Vec<u32> = rollout.prompt.iter().chain(fed).map(|id| id.0).collect();
         self.reserve(tokens.len(), sequence.index)?;
         let first = self.open.tokens.len() + rollout.prompt.len();
         self.open.push_span(&tokens, 0, None);
@@ -197,11 +196,11 @@ impl Packer {
     }
 
     fn part(&mut self, part: &[Sequence<'_>]) {
-        let prompt: Vec<u32> = part[0].scored.rollout.prompt.iter().map(id).collect();
+        let prompt: Vec<u32> = part[0].scored.rollout.prompt.iter().map(|id| id.0).collect();
         let parent = self.open.push_span(&prompt, 0, None);
         let last = self.open.tokens.len() - 1;
         for sequence in part {
-            let fed: Vec<u32> = sequence.scored.rollout.completion.iter().map(id).collect();
+            let fed: Vec<u32> = sequence.scored.rollout.completion.iter().map(|id| id.0).collect();
             let rows = self.open.tokens.len();
             if let Some((_, fed)) = fed.split_last().filter(|(_, fed)| !fed.is_empty()) {
                 self.open.push_span(fed, prompt.len(), Some(parent));
@@ -220,7 +219,7 @@ impl Sequence<'_> {
     /// Appends its targets and their numbers.
     fn push_to(&self, packed: &mut Packed, first_row: usize, rows: usize) {
         let rollout = self.scored.rollout;
-        let ids: Vec<u32> = rollout.completion.iter().map(id).collect();
+        let ids: Vec<u32> = rollout.completion.iter().map(|id| id.0).collect();
         let fresh = packed.targets.ids.is_empty();
         packed.push_targets(&ids, self.index, first_row, rows);
         let count = packed.targets.ids.len();
@@ -243,8 +242,4 @@ impl Sequence<'_> {
             packed.weights_version.filter(|_| packed.weights_version == version)
         };
     }
-}
-
-fn id(token: &TokenId) -> u32 {
-    token.0
 }

@@ -22,8 +22,8 @@ use crate::tensor::{Arena, ArenaError, DType, Dims, Tensor, View, ViewMut};
 
 pub use gradient::{Coefficients, HeadGradient, Lse, gradient};
 pub use logits::{inverse_temperature, logits};
-pub(super) use softmax::Softmax;
 pub use softmax::TILE;
+pub(super) use softmax::{Softmax, maximum};
 pub use token_logprob::token_logprob;
 
 /// Hidden rows that predict targets.

@@ -70,7 +70,9 @@ impl<A: Float> Softmax<A> {
     }
 }
 
-fn maximum<A: Float>(z: &[A]) -> A {
+/// The largest score; NaN if there is one.
+#[inline]
+pub(in crate::ops) fn maximum<A: Float>(z: &[A]) -> A {
     let mut lanes = [A::NEG_INFINITY; LANES];
     let (whole, rest) = z.as_chunks::<LANES>();
     for z in whole {

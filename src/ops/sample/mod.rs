@@ -11,7 +11,7 @@
 mod race;
 mod truncation;
 
-use super::head::Softmax;
+use super::head::{Softmax, maximum};
 use super::philox::Key;
 use super::{OpError, expect_dims, expect_dtype};
 use crate::device::{Device, Float, Host, Stream};
@@ -124,13 +124,8 @@ fn token<A: Float>(z: &[A], draw: &Draw) -> u32 {
     }
 }
 
-/// The lowest id of the largest score.
+/// The lowest id of the largest score; 0 where a score is NaN.
 fn largest<A: Float>(z: &[A]) -> u32 {
-    let mut best = 0;
-    for (id, score) in z.iter().enumerate() {
-        if *score > z[best] {
-            best = id;
-        }
-    }
-    best as u32
+    let max = maximum(z);
+    z.iter().position(|score| *score == max).unwrap_or(0) as u32
 }

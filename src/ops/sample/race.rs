@@ -1,6 +1,7 @@
 use super::Draw;
 use crate::device::Float;
-use crate::ops::philox::BLOCK;
+use crate::ops::head::maximum;
+use crate::ops::philox::{BLOCK, WIDTH};
 
 /// -ln(-ln u) with u = (word + 1/2) / 2^32.
 fn gumbel(word: u32) -> f64 {
@@ -39,11 +40,22 @@ impl Race {
 pub(super) fn among_all<A: Float>(z: &[A], likely: u32, draw: &Draw) -> u32 {
     let mut race = Race { best: f64::NEG_INFINITY, id: likely };
     race.enter(likely, z[likely as usize], draw.key.word(draw.position, likely));
-    for (block, z) in z.chunks(BLOCK).enumerate() {
-        let words = draw.key.block(draw.position, block as u32);
-        for (k, (z, word)) in z.iter().zip(words).enumerate() {
-            race.enter((block * BLOCK + k) as u32, *z, word);
+    let (whole, rest) = z.as_chunks::<{ BLOCK * WIDTH }>();
+    for (i, z) in whole.iter().enumerate() {
+        let words = draw.key.blocks(draw.position, (i * WIDTH) as u32);
+        // One look at the largest score and the largest word settles nearly every chunk.
+        let word = words.iter().flatten().fold(0, |most, word| most.max(*word));
+        if maximum(z).to_f64() + gumbel_bound(word) < race.best {
+            continue;
         }
+        for (k, z) in z.iter().enumerate() {
+            race.enter((i * BLOCK * WIDTH + k) as u32, *z, words[k % BLOCK][k / BLOCK]);
+        }
+    }
+    let start = z.len() - rest.len();
+    for (k, z) in rest.iter().enumerate() {
+        let id = (start + k) as u32;
+        race.enter(id, *z, draw.key.word(draw.position, id));
     }
     race.id
 }
