@@ -28,6 +28,8 @@ def main():
         with torch.no_grad():
             logprobs = torch.log_softmax(model(tokens[None]).logits[0].double(), dim=-1)
         assert row["logprobs"][0] is None, "the first token has no log-probability"
+        if len(tokens) == 1:
+            continue
         theirs = logprobs[:-1].gather(1, tokens[1:, None])[:, 0]
         ours = torch.tensor(row["logprobs"][1:], dtype=torch.float64)
         apart = max(apart, (ours - theirs).abs().max().item())

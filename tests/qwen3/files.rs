@@ -77,3 +77,22 @@ fn a_folder_that_does_not_fit_its_configuration_is_refused_before_anything_is_re
     assert!(refused(&|c| c.vocabulary += 1).contains("model.embed_tokens.weight"));
     assert!(refused(&|c| c.head_dim += 2).contains("self_attn"));
 }
+
+#[test]
+fn a_folder_that_transformers_saved_has_the_golden_configuration_and_bits() {
+    let (stream, golden) = (stream(), Golden::open("qwen3_tied_full"));
+    let mut arena = arena(&stream);
+    let model = golden.model(DType::F32, &mut arena);
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/saved_by_transformers");
+    let folder = ModelFolder::open(path).expect("sound shards and index");
+    assert_eq!(folder.end_tokens(), [1, 5]);
+    let config = Config::of(&folder).expect("a dense Qwen3, rotary settings in an object of their own");
+    assert_eq!(Config { other: Default::default(), ..config.clone() }, {
+        Config { other: Default::default(), ..model.config.clone() }
+    });
+    let mut saved = Model::new(config, DType::F32, 8, &mut arena).expect("fits");
+    saved.read(&folder, Scan::Finite).expect("every weight");
+    for (id, tensor) in model.params.iter() {
+        assert_eq!(saved.params.get(id).host_bytes(), tensor.view().host_bytes(), "{}", id.name());
+    }
+}
