@@ -113,13 +113,14 @@ pub(crate) fn backward<F: Float>(case: &Case, inputs: &Inputs, magnitudes: bool)
     let scale = F::ONE / F::from_f64(d as f64).sqrt();
     let [mut dq, mut dk, mut dv] = [q.len(), k.len(), v.len()].map(|len| vec![F::ZERO; len]);
     let sized = |x: F| if magnitudes { x.abs() } else { x };
+    let along = |a: &[F], b: &[F]| a.iter().zip(b).map(|(a, b)| sized(*a * *b)).sum::<F>();
     case.each_query(|at, head, keys| {
         let row = at..at + d;
-        let delta = dot(&dout[row.clone()], &out[row.clone()]);
+        let delta = along(&dout[row.clone()], &out[row.clone()]);
         for &key in keys {
             let p = (dot(&q[row.clone()], &k[key..key + d]) * scale - lse[head]).exp();
-            let dp = dot(&dout[row.clone()], &v[key..key + d]);
-            let ds = p * scale * if magnitudes { dp.abs() + delta.abs() } else { dp - delta };
+            let dp = along(&dout[row.clone()], &v[key..key + d]);
+            let ds = p * scale * if magnitudes { dp + delta } else { dp - delta };
             for i in 0..d {
                 dq[at + i] += sized(ds * k[key + i]);
                 dk[key + i] += sized(ds * q[at + i]);

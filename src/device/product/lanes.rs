@@ -1,5 +1,6 @@
 use std::arch::x86_64::*;
 
+use super::near::{self, Place};
 use super::pack::{self, Strip};
 use super::tile;
 use crate::device::{Float, Scalar};
@@ -46,6 +47,11 @@ pub trait Lanes: Copy {
     /// # Safety
     /// As for [`Lanes::splat`] and [`tile::body`].
     unsafe fn tile(rows: usize, a: &[Self::Sum], b: &[Self::Sum], out: &mut [Self::Sum]);
+    /// [`near::body`] in these instructions, for `rows` rows and `columns / N` registers a row: one or two.
+    ///
+    /// # Safety
+    /// As for [`Lanes::splat`] and [`near::body`].
+    unsafe fn near(rows: usize, columns: usize, place: Place<Self::Sum>);
 }
 
 /// The registers that serve an accumulator.
@@ -112,6 +118,15 @@ macro_rules! lanes {
                     $(($rows, true) => unsafe { tile::body::<Self, $rows, 2>(a, b, out) },
                     ($rows, false) => unsafe { tile::body::<Self, $rows, 1>(a, b, out) },)+
                     _ => unreachable!("a tile has 1 to {} rows, not {rows}", Self::ROWS),
+                }
+            }
+            #[target_feature(enable = $features)]
+            unsafe fn near(rows: usize, columns: usize, place: Place<$sum>) {
+                // SAFETY: the caller's.
+                match (rows, columns == 2 * $n) {
+                    $(($rows, true) => unsafe { near::body::<Self, $rows, 2>(place) },
+                    ($rows, false) => unsafe { near::body::<Self, $rows, 1>(place) },)+
+                    _ => unreachable!("a strip has 1 to {} rows, not {rows}", Self::ROWS),
                 }
             }
         }

@@ -21,6 +21,11 @@ impl<'a, T: Copy> Matrix<'a, T> {
         Self { data, size, stride }
     }
 
+    /// Rows and columns.
+    pub fn size(&self) -> (usize, usize) {
+        (self.size[0], self.size[1])
+    }
+
     /// Rows and columns exchanged.
     pub fn transposed(self) -> Self {
         let ([a, b], [s, t]) = (self.size, self.stride);

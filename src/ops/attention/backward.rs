@@ -1,10 +1,11 @@
 use std::ops::Range;
 
+use super::super::split::dot;
 use super::checks::Shape;
 use super::lanes::{Tile, tiles};
 use super::rows::{KeyRows, Pair};
 use super::{CHUNK, Source, Span};
-use crate::device::{BlockMut, Float, Host, Matrix, Write, grid_mut, product_serial};
+use crate::device::{BlockMut, Float, Host, Matrix, Write, grid_mut, product_near};
 use crate::tensor::Element;
 
 /// What the backward pass reads, on the host.
@@ -68,24 +69,19 @@ struct Family<'a, 'b, T: Element> {
     sums: [Vec<T::Acc>; 2],
     /// Row at which each member's sums start.
     starts: Vec<usize>,
-    keys: Vec<T::Acc>,
-    values: Vec<T::Acc>,
-    /// Probabilities, then gradients of the scores [keys, lanes].
+    /// Widened keys and values of the chunk in work [keys, D].
+    room: [Vec<T::Acc>; 2],
+    /// Probabilities, and gradients of the scores [keys, lanes].
     weights: [Vec<T::Acc>; 2],
-    /// One chunk's part of dk or dv.
-    part: Vec<T::Acc>,
 }
 
 /// A tile's inputs.
 struct Inputs<F> {
-    /// [D, lanes]
-    q: Vec<F>,
-    /// [D, lanes]
-    dout: Vec<F>,
-    /// [rows, D]
-    q_rows: Vec<F>,
-    /// [rows, D]
-    dout_rows: Vec<F>,
+    tile: Tile,
+    /// Queries and gradients of out [rows, D].
+    rows: [Vec<F>; 2],
+    /// The same [D, lanes].
+    columns: [Vec<F>; 2],
     /// Log of the softmax's sum [lanes].
     lse: Vec<F>,
     /// Σ dout out [lanes].
@@ -96,27 +92,27 @@ impl<'a, 'b, T: Element> Family<'a, 'b, T> {
     fn new(read: &'b Read<'b, T>, head: usize, members: Vec<Member<'a, T>>) -> Self {
         let mut rows = 0;
         let starts = members.iter().map(|member| {
-            rows += read.spans[member.span].queries.len();
-            rows - read.spans[member.span].queries.len()
+            rows += member.blocks[0].rows.len();
+            rows - member.blocks[0].rows.len()
         });
         let starts = starts.collect();
         let sums = [0, 1].map(|_| vec![T::Acc::ZERO; rows * read.shape.d]);
-        let (keys, values, part) = (Vec::new(), Vec::new(), Vec::new());
-        Self { read, head, members, sums, starts, keys, values, weights: [Vec::new(), Vec::new()], part }
+        Self { read, head, members, sums, starts, room: Default::default(), weights: Default::default() }
     }
 
     fn run(mut self) {
+        let Shape { group, d, .. } = self.read.shape;
         for member in 0..self.members.len() {
-            let span = &self.read.spans[self.members[member].span];
-            for part in tiles(span.queries.len(), self.read.shape.group) {
+            let index = self.members[member].span;
+            let span = &self.read.spans[index];
+            for part in tiles(span.queries.len(), group) {
                 let (row, start) = (span.queries.start + part.start, span.start + part.start);
-                let tile = Tile { row, queries: part.len(), start, group: self.read.shape.group };
-                let dq = self.tile(self.members[member].span, tile);
-                tile.write(&dq, self.read.shape.d, &mut self.members[member].blocks[0], part.start);
+                let tile = Tile { row, queries: part.len(), start, group };
+                let dq = self.tile(index, tile);
+                tile.write(&dq, &mut self.members[member].blocks[0], part.start);
             }
         }
-        let d = self.read.shape.d;
-        for (member, start) in self.members.iter_mut().zip(&self.starts) {
+        for (member, start) in self.members.iter_mut().zip(self.starts) {
             let [_, dk, dv] = &mut member.blocks;
             for (sums, block) in self.sums.iter().zip([dk, dv]) {
                 for (i, sums) in sums[start * d..].chunks_exact(d).take(block.rows.len()).enumerate() {
@@ -127,95 +123,86 @@ impl<'a, 'b, T: Element> Family<'a, 'b, T> {
         }
     }
 
-    /// dq [D, lanes] of a tile, whose part of dk and dv is added to the sums.
+    /// dq [rows, D] of a tile, whose part of dk and dv is added to the sums.
     fn tile(&mut self, span: usize, tile: Tile) -> Vec<T::Acc> {
-        let (d, lanes) = (self.read.shape.d, tile.lanes());
+        let (d, rows, lanes) = (self.read.shape.d, tile.rows(), tile.lanes());
         let inputs = self.read.inputs(tile, self.head);
-        let mut dq = vec![T::Acc::ZERO; d * lanes];
+        let mut dq = vec![T::Acc::ZERO; rows * d];
+        let mut room = std::mem::take(&mut self.room);
+        let keys = &self.read.rows[span];
         for from in (0..tile.keys()).step_by(CHUNK) {
             let positions = from..tile.keys().min(from + CHUNK);
-            self.scores(span, tile, &inputs, positions.clone());
-            let k = Matrix::new(&self.keys, positions.len(), d).transposed();
-            let ds = Matrix::new(&self.weights[1], positions.len(), lanes);
-            product_serial(k, ds, &mut BlockMut::new(&mut dq, [d, lanes], lanes), Write::Add);
-            self.collect(span, positions.clone(), (0, &inputs.q_rows), tile);
-            self.collect(span, positions, (1, &inputs.dout_rows), tile);
+            let [k_room, v_room] = &mut room;
+            let k = keys.matrix(Pair::K, self.head, positions.clone(), k_room);
+            let v = keys.matrix(Pair::V, self.head, positions.clone(), v_room);
+            self.weigh([k, v], &inputs, from);
+            let ds = Matrix::strided(&self.weights[1], [rows, positions.len()], [1, lanes]);
+            product_near(ds, k, &mut BlockMut::new(&mut dq, [rows, d], d), Write::Add);
+            self.collect(span, positions, &inputs);
         }
+        self.room = room;
         dq
     }
 
-    /// Fills keys, values and both weights of a chunk.
-    fn scores(&mut self, span: usize, tile: Tile, inputs: &Inputs<T::Acc>, positions: Range<usize>) {
-        let (d, lanes, count) = (self.read.shape.d, tile.lanes(), positions.len());
-        let rows = &self.read.rows[span];
-        rows.gather(Pair::K, self.head, positions.clone(), &mut self.keys);
-        rows.gather(Pair::V, self.head, positions.clone(), &mut self.values);
-        let [p, ds] = &mut self.weights;
-        for (weights, rows, columns) in
-            [(&mut *p, &self.keys, &inputs.q), (&mut *ds, &self.values, &inputs.dout)]
-        {
+    /// Fills both weights for a chunk's keys and values [keys, D], the first at position `first`.
+    fn weigh(&mut self, keys: [Matrix<'_, T::Acc>; 2], inputs: &Inputs<T::Acc>, first: usize) {
+        let (count, d) = keys[0].size();
+        let lanes = inputs.tile.lanes();
+        for ((weights, keys), columns) in self.weights.iter_mut().zip(keys).zip(&inputs.columns) {
             weights.resize(count * lanes, T::Acc::ZERO);
             let mut block = BlockMut::new(weights, [count, lanes], lanes);
-            let (a, b) = (Matrix::new(rows, count, d), Matrix::new(columns, d, lanes));
-            product_serial(a, b, &mut block, Write::Set);
+            product_near(keys, Matrix::new(columns, d, lanes), &mut block, Write::Set);
         }
         let scale = T::Acc::ONE / T::Acc::from_f64(d as f64).sqrt();
-        let rows = p.chunks_exact_mut(lanes).zip(ds.chunks_exact_mut(lanes));
-        for (key, (p, ds)) in rows.enumerate() {
-            for r in 0..lanes {
-                p[r] = (p[r] * scale - inputs.lse[r]).exp();
-            }
-            let blind = tile.blind(positions.start + key).min(lanes);
+        let [p, ds] = &mut self.weights;
+        for (key, (p, ds)) in p.chunks_exact_mut(lanes).zip(ds.chunks_exact_mut(lanes)).enumerate() {
+            let blind = inputs.tile.blind(first + key);
             p[..blind].fill(T::Acc::ZERO);
-            for r in 0..lanes {
-                ds[r] = p[r] * (ds[r] - inputs.delta[r]) * scale;
+            ds[..blind].fill(T::Acc::ZERO);
+            let rows = inputs.lse[blind..].iter().zip(&inputs.delta[blind..]);
+            for ((p, ds), (lse, delta)) in p[blind..].iter_mut().zip(&mut ds[blind..]).zip(rows) {
+                *p = (*p * scale - *lse).exp();
+                *ds = *p * (*ds - *delta) * scale;
             }
         }
     }
 
-    /// Adds weightsᵀ rows of a chunk to the sums of dk (`which` = 0) or dv (1).
-    fn collect(
-        &mut self,
-        span: usize,
-        positions: Range<usize>,
-        (which, rows): (usize, &[T::Acc]),
-        tile: Tile,
-    ) {
-        let (d, count) = (self.read.shape.d, positions.len());
-        self.part.resize(count * d, T::Acc::ZERO);
-        let weights = Matrix::strided(&self.weights[1 - which], [count, tile.rows()], [tile.lanes(), 1]);
-        let mut part = BlockMut::new(&mut self.part, [count, d], d);
-        product_serial(weights, Matrix::new(rows, tile.rows(), d), &mut part, Write::Set);
+    /// Adds a chunk's part to the sums of dk and dv, span by span of those that own its keys.
+    fn collect(&mut self, span: usize, positions: Range<usize>, inputs: &Inputs<T::Acc>) {
+        let (d, rows, lanes) = (self.read.shape.d, inputs.tile.rows(), inputs.tile.lanes());
+        let [p, ds] = &self.weights;
         for run in &self.read.rows[span].runs {
             let keys = run.keys.start.max(positions.start)..run.keys.end.min(positions.end);
             if keys.is_empty() {
                 continue;
             }
             let member =
-                self.members.iter().position(|m| m.span == run.span).expect("a span's family owns its keys");
+                self.members.binary_search_by_key(&run.span, |m| m.span).expect("a family owns its keys");
             let to = (self.starts[member] + keys.start - run.keys.start) * d;
-            let from = (keys.start - positions.start) * d;
-            let sums = &mut self.sums[which][to..to + keys.len() * d];
-            sums.iter_mut().zip(&self.part[from..]).for_each(|(sum, x)| *sum += *x);
+            let from = (keys.start - positions.start) * lanes;
+            for ((sums, weights), rows_of) in self.sums.iter_mut().zip([ds, p]).zip(&inputs.rows) {
+                let weights = Matrix::strided(&weights[from..], [keys.len(), rows], [lanes, 1]);
+                let mut sums = BlockMut::new(&mut sums[to..], [keys.len(), d], d);
+                product_near(weights, Matrix::new(rows_of, rows, d), &mut sums, Write::Add);
+            }
         }
     }
 }
 
 impl<T: Element> Read<'_, T> {
     fn inputs(&self, tile: Tile, head: usize) -> Inputs<T::Acc> {
-        let shape = &self.shape;
-        let [q, dout, out] = [self.q, self.dout, self.out].map(|data| tile.columns(data, shape, head));
-        let [q_rows, dout_rows] = [self.q, self.dout]
-            .map(|data| tile.heads(data, shape, head).flatten().map(|x| x.load()).collect());
-        let mut delta = vec![T::Acc::ZERO; tile.lanes()];
-        for (dout, out) in dout.chunks_exact(tile.lanes()).zip(out.chunks_exact(tile.lanes())) {
-            delta.iter_mut().zip(dout.iter().zip(out)).for_each(|(sum, (a, b))| *sum = a.fma(*b, *sum));
+        let (shape, d) = (&self.shape, self.shape.d);
+        let rows = [self.q, self.dout].map(|data| tile.gather(data, shape, head));
+        let columns = rows.each_ref().map(|rows| tile.columns(rows, d));
+        let out = tile.gather(self.out, shape, head);
+        let [mut lse, mut delta] = [0, 1].map(|_| vec![T::Acc::ZERO; tile.lanes()]);
+        for ((delta, dout), out) in delta.iter_mut().zip(rows[1].chunks_exact(d)).zip(out.chunks_exact(d)) {
+            *delta = dot(dout, out);
         }
-        let mut lse = vec![T::Acc::ZERO; tile.lanes()];
-        for i in 0..tile.queries {
+        for (i, lse) in lse.chunks_exact_mut(tile.group).take(tile.queries).enumerate() {
             let from = (tile.row + i) * shape.heads + head * tile.group;
-            lse[i * tile.group..][..tile.group].copy_from_slice(&self.lse[from..][..tile.group]);
+            lse.copy_from_slice(&self.lse[from..from + tile.group]);
         }
-        Inputs { q, dout, q_rows, dout_rows, lse, delta }
+        Inputs { tile, rows, columns, lse, delta }
     }
 }

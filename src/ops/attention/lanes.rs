@@ -1,5 +1,5 @@
-//! A query tile with its rows as vector lanes: row r is query r / G, head r % G of the group. Matrices over a tile are
-//! [keys or dims, lanes], so that what happens to one row never depends on another.
+//! A query tile with its rows as vector lanes: row r is query r / G, head r % G of the group. Scores over a tile are
+//! [keys, lanes], so that what happens to one row never depends on another.
 
 use std::ops::Range;
 
@@ -9,6 +9,9 @@ use crate::tensor::Element;
 
 /// Rows that a tile aims at.
 const ROWS: usize = 64;
+
+/// Lanes come in whole registers of this many.
+const REGISTER: usize = 16;
 
 /// Some queries of a span under one key head.
 #[derive(Clone, Copy, Debug)]
@@ -35,12 +38,9 @@ impl Tile {
         self.queries * self.group
     }
 
-    /// Rows filled up to whole vectors.
+    /// Rows filled up to whole registers.
     pub(super) fn lanes(&self) -> usize {
-        match self.rows() {
-            rows @ ..=4 => rows,
-            rows => rows.next_multiple_of(8),
-        }
+        self.rows().next_multiple_of(REGISTER)
     }
 
     /// Positions that the last query sees.
@@ -48,48 +48,46 @@ impl Tile {
         self.start + self.queries
     }
 
+    /// Positions that row `r` sees.
+    pub(super) fn seen(&self, r: usize) -> usize {
+        self.start + r / self.group + 1
+    }
+
     /// Rows before the first one that sees the key at `position`.
     pub(super) fn blind(&self, position: usize) -> usize {
-        position.saturating_sub(self.start) * self.group
+        position.saturating_sub(self.start).min(self.queries) * self.group
     }
 
-    /// One row after the other of `data` [N, H, D] under key head `head`.
-    pub(super) fn heads<'a, T>(
-        &self,
-        data: &'a [T],
-        shape: &Shape,
-        head: usize,
-    ) -> impl Iterator<Item = &'a [T]> {
-        let (d, wide) = (shape.d, shape.heads * shape.d);
-        let first = self.row * wide + head * self.group * d;
-        let group = self.group;
-        (0..self.queries).flat_map(move |i| data[first + i * wide..][..group * d].chunks_exact(d))
+    /// The tile's rows of `data` [N, H, D] under key head `head`, as [rows, D].
+    pub(super) fn gather<T: Element>(&self, data: &[T], shape: &Shape, head: usize) -> Vec<T::Acc> {
+        let (part, wide) = (self.group * shape.d, shape.heads * shape.d);
+        let mut rows = Vec::with_capacity(self.queries * part);
+        for i in 0..self.queries {
+            let from = (self.row + i) * wide + head * part;
+            rows.extend(data[from..from + part].iter().map(|x| x.load()));
+        }
+        rows
     }
 
-    /// The tile's rows of `data` [N, H, D] as [D, lanes], zeros in the lanes beyond.
-    pub(super) fn columns<T: Element>(&self, data: &[T], shape: &Shape, head: usize) -> Vec<T::Acc> {
+    /// [rows, D] turned to [D, lanes], zeros in the lanes beyond the rows.
+    pub(super) fn columns<F: Float>(&self, rows: &[F], d: usize) -> Vec<F> {
         let lanes = self.lanes();
-        let mut columns = vec![T::Acc::ZERO; shape.d * lanes];
-        for (r, row) in self.heads(data, shape, head).enumerate() {
-            columns.iter_mut().skip(r).step_by(lanes).zip(row).for_each(|(to, from)| *to = from.load());
+        let mut columns = vec![F::ZERO; d * lanes];
+        for (first, block) in (0..).step_by(REGISTER).zip(rows.chunks(REGISTER * d)) {
+            for (i, column) in columns.chunks_exact_mut(lanes).enumerate() {
+                let column = &mut column[first..first + REGISTER];
+                column.iter_mut().zip(block[i..].iter().step_by(d)).for_each(|(to, from)| *to = *from);
+            }
         }
         columns
     }
 
-    /// Writes `columns` [D, lanes] to the tile's block [queries, G D], negative zeros made positive.
-    pub(super) fn write<T: Element>(
-        &self,
-        columns: &[T::Acc],
-        d: usize,
-        block: &mut BlockMut<'_, T>,
-        first: usize,
-    ) {
-        let lanes = self.lanes();
-        for i in 0..self.queries {
-            for (g, out) in block.row(first + i).chunks_exact_mut(d).enumerate() {
-                let column = columns.iter().skip(i * self.group + g).step_by(lanes);
-                out.iter_mut().zip(column).for_each(|(out, x)| *out = T::store(*x + T::Acc::ZERO));
-            }
+    /// Writes `rows` [rows, D] to `block` [queries, G D] from its row `first` on, negative zeros made positive.
+    pub(super) fn write<T: Element>(&self, rows: &[T::Acc], block: &mut BlockMut<'_, T>, first: usize) {
+        let part = rows.len() / self.queries;
+        for (i, rows) in rows.chunks_exact(part).enumerate() {
+            let stored = rows.iter().map(|x| T::store(*x + T::Acc::ZERO));
+            block.row(first + i).iter_mut().zip(stored).for_each(|(out, x)| *out = x);
         }
     }
 }

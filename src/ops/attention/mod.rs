@@ -15,7 +15,7 @@
 //! key adds exact zeros, so the bits of a row depend on nothing but its own query and the keys it sees: not on where the keys
 //! lie, on its neighbours, or on threads.
 //!
-//! Order of sums, backward. Σ dout out is one chain over ascending d. dq adds its chunks' chains (ascending keys, from zero) in
+//! Order of sums, backward. Σ dout out is summed as a row of [`rms_norm`](super::rms_norm). dq adds its chunks' chains (ascending keys, from zero) in
 //! ascending order. dk and dv add one chain per query tile of a span (ascending queries, heads of the group inside, from zero),
 //! tiles ascending, spans ascending: a prompt collects from its continuations in their order. Tiles depend on the span's own
 //! length only. Chains longer than [`LEAF`](crate::device::LEAF) are cut as every product is.
@@ -25,6 +25,7 @@ mod checks;
 mod forward;
 mod lanes;
 mod rows;
+mod weights;
 
 use std::ops::Range;
 use std::sync::Arc;

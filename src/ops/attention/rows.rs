@@ -3,6 +3,7 @@ use std::ops::Range;
 use super::super::kv_append::{BLOCK, PoolShape};
 use super::checks::Shape;
 use super::{Keys, Source, Span};
+use crate::device::Matrix;
 use crate::tensor::Element;
 
 /// Keys or values.
@@ -69,16 +70,38 @@ pub(super) fn of_spans<'a, T: Element>(keys: Keys<'a>, spans: &[Span], shape: &S
 }
 
 impl<T: Element> KeyRows<'_, T> {
-    /// Widens the rows of one head at `positions` into `out` [positions, D].
-    pub(super) fn gather(&self, pair: Pair, head: usize, positions: Range<usize>, out: &mut Vec<T::Acc>) {
-        out.clear();
-        let pair = pair as usize;
+    /// The rows of one head at `positions` as [positions, D]: where they lie, if they are of the accumulator's type and equally
+    /// spaced, else widened into `room`.
+    pub(super) fn matrix<'s>(
+        &'s self,
+        pair: Pair,
+        head: usize,
+        positions: Range<usize>,
+        room: &'s mut Vec<T::Acc>,
+    ) -> Matrix<'s, T::Acc> {
+        let (size, memory) = ([positions.len(), self.d], self.memory[pair as usize]);
+        let within = |run: &&Run| run.keys.start <= positions.start && positions.end <= run.keys.end;
+        if let Some(run) = self.runs.iter().find(within)
+            && let Ok(memory) = bytemuck::try_cast_slice(memory)
+            && T::DTYPE == T::DTYPE.accumulator()
+        {
+            return Matrix::strided(
+                &memory[self.at(run, pair, head, positions.start)..],
+                size,
+                [run.stride, 1],
+            );
+        }
+        room.clear();
         for run in &self.runs {
-            let keys = run.keys.start.max(positions.start)..run.keys.end.min(positions.end);
-            for key in keys {
-                let from = run.at[pair] + (key - run.keys.start) * run.stride + head * self.head;
-                out.extend(self.memory[pair][from..from + self.d].iter().map(|x| x.load()));
+            for key in run.keys.start.max(positions.start)..run.keys.end.min(positions.end) {
+                let from = self.at(run, pair, head, key);
+                room.extend(memory[from..from + self.d].iter().map(|x| x.load()));
             }
         }
+        Matrix::new(room, size[0], size[1])
+    }
+
+    fn at(&self, run: &Run, pair: Pair, head: usize, key: usize) -> usize {
+        run.at[pair as usize] + (key - run.keys.start) * run.stride + head * self.head
     }
 }
