@@ -3,6 +3,7 @@
 #![allow(unsafe_code)]
 
 mod blocks;
+pub mod busy;
 mod exp;
 mod float;
 mod host;

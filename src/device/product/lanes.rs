@@ -2,13 +2,13 @@ use std::arch::x86_64::*;
 
 use super::near::{self, Place};
 use super::pack::{self, Strip};
-use super::tile;
+use super::{busy, tile};
 use crate::device::{Float, Scalar};
 
 /// Most lanes of any register, and the side of the squares that are transposed in registers.
 pub(super) const MOST_LANES: usize = 16;
 
-/// A register of `N` numbers, and the two loops that are compiled for the instructions it needs.
+/// A register of `N` numbers, and the loops that are compiled for the instructions it needs.
 pub trait Lanes: Copy {
     /// What a lane holds.
     type Sum: Float;
@@ -52,6 +52,11 @@ pub trait Lanes: Copy {
     /// # Safety
     /// As for [`Lanes::splat`] and [`near::body`].
     unsafe fn near(rows: usize, columns: usize, place: Place<Self::Sum>);
+    /// [`busy::body`] in these instructions.
+    ///
+    /// # Safety
+    /// As for [`Lanes::splat`].
+    unsafe fn spin(rounds: usize, out: &mut [Self::Sum; MOST_LANES]);
 }
 
 /// The registers that serve an accumulator.
@@ -109,6 +114,11 @@ macro_rules! lanes {
             unsafe fn pack<T: Scalar<Sum = $sum>>(strip: Strip<'_, T>, out: &mut [$sum]) {
                 // SAFETY: the caller's.
                 unsafe { pack::body::<Self, T>(strip, out) }
+            }
+            #[target_feature(enable = $features)]
+            unsafe fn spin(rounds: usize, out: &mut [$sum; MOST_LANES]) {
+                // SAFETY: the caller's.
+                unsafe { busy::body::<Self>(rounds, out) }
             }
             #[target_feature(enable = $features)]
             unsafe fn tile(rows: usize, a: &[$sum], b: &[$sum], out: &mut [$sum]) {

@@ -3,6 +3,7 @@
 //! to the old value or to zero, in the accumulator's type; the total is rounded once to storage.
 
 mod block;
+pub(super) mod busy;
 mod lanes;
 mod matrix;
 mod near;
