@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use patarm::demo::{self, Split, TASKS};
+use patarm::evaluation::nulls;
 use patarm::preference::PreferencePair;
 use patarm::rubric::{Ending, Verdict};
 use patarm::tokenizer::ChatOptions;
@@ -145,8 +146,22 @@ fn judge_prompts_and_verdicts_are_short() {
         let prompt = rubrics.judge_prompt(&reading.task, &reading.messages, &reading.response).unwrap();
         let prompt = tokenizer.encode_chat(&prompt, &ChatOptions::default()).unwrap();
         let verdict = tokenizer.encode(&opening.verdict_text()).unwrap();
-        assert!(prompt.len() <= 64 && verdict.len() <= 12, "{} {}", prompt.len(), verdict.len());
+        assert!(prompt.len() <= 64 && verdict.len() <= 13, "{} {}", prompt.len(), verdict.len());
         let read = Verdict::parse(&opening.verdict_text(), Ending::Stopped).unwrap();
         assert_eq!(read, opening.verdict());
+    }
+}
+
+#[test]
+fn judges_that_read_nothing_stay_near_one_half() {
+    for seed in SEEDS {
+        let train = demo::pairs(seed, Split::Train, 8_000);
+        let held_out = demo::pairs(seed, Split::HeldOut, 480);
+        for null in nulls::table(&train, &held_out, seed) {
+            let ceiling = if null.name == "n-gram regression" { 0.75 } else { 0.60 };
+            let accuracy = null.accuracy();
+            println!("seed {seed}: {} {accuracy:.3}", null.name);
+            assert!(accuracy <= ceiling && accuracy >= 1.0 - ceiling, "{}: {accuracy}", null.name);
+        }
     }
 }

@@ -24,12 +24,17 @@ pub fn rubrics() -> RubricSet {
 
 impl Opening {
     /// The verdict as the cold start shows it: the criterion of the task with what is expected as generated rubric,
-    /// what the answer says as remark, and the blind score.
+    /// what the answer says and whether that is the same word as remark, and the blind score.
     pub fn verdict(&self) -> Verdict {
         let name = criterion(&self.reading.task);
         let rubric = vec![GeneratedCriterion { name: name.into(), text: self.expected.clone(), weight: 1.0 }];
-        let eval = vec![Remark { name: name.into(), text: self.said.clone() }];
+        let eval = vec![Remark { name: name.into(), text: self.remark() }];
         Verdict { rubric, eval, score: self.score }
+    }
+
+    /// What the answer says, held against what was expected of it: two words on the page are compared, whichever is true.
+    fn remark(&self) -> String {
+        format!("{} {}", self.said, if self.said == self.expected { "indeed" } else { "instead" })
     }
 
     /// The verdict as text: what the model learns to write.

@@ -5,8 +5,8 @@
 //!
 //! - [`pairs`]: the right answer as `chosen`, the wrong one as `rejected`; all that preference training sees;
 //! - [`reading`]: requests with one unlabelled answer each, of which a named share is right, drawn apart from the pairs;
-//! - [`openings`]: verdicts for the cold start: what an answer to this request usually says, what this one says, and
-//!   a score that is drawn blindly;
+//! - [`openings`]: verdicts for the cold start: what another unlabelled answer to this request said, what this one says,
+//!   whether the two words are the same, and a score that is drawn blindly;
 //! - [`rubrics`] and [`tokenizer`]: the judging tasks and the vocabulary that suit these texts.
 //!
 //! Requests and filler combinations are split by content: what is held out appears in no pair, reading or opening
