@@ -117,6 +117,17 @@ fn a_value_that_is_not_finite_is_named_with_its_place() {
 }
 
 #[test]
+fn the_place_of_a_bad_value_is_told_behind_any_number_of_good_ones() {
+    for place in [0, 4095, 4096, 9000, 9999] {
+        let mut data = vec![bf16::ONE; 10_000];
+        data[place] = bf16::NEG_INFINITY;
+        let error =
+            load("BF16", bytemuck::cast_slice(&data), data.len(), DType::F32).expect_err("not finite");
+        assert_eq!(fault(error).1, Fault::NotFinite { index: place, value: f64::NEG_INFINITY });
+    }
+}
+
+#[test]
 fn every_half_and_every_bfloat16_is_read_exactly() {
     for (dtype, value) in [
         ("F16", (|b| f16::from_bits(b).to_f64()) as fn(u16) -> f64),
