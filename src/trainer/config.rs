@@ -2,7 +2,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::grpo::GrpoConfig;
+use crate::grpo::{AdvantageConfig, LossConfig};
 use crate::optimizer::OptimizerConfig;
 use crate::qwen3::Keep;
 use crate::record::Sampling;
@@ -94,6 +94,8 @@ pub struct SftConfig {
     pub steps: u64,
     /// Rows of a step. Default 64.
     pub rows: usize,
+    /// Share of the embedded reading text's answers that are right, 0 to 1. Default 0.85.
+    pub share_right: f64,
     /// AdamW of the cold start.
     pub optimizer: OptimizerConfig,
 }
@@ -124,14 +126,18 @@ pub struct RlConfig {
     pub steps: u64,
     /// Pairs of a step: each gives 2 n judgements. Default 32.
     pub pairs: usize,
-    /// Advantages, loss, KL, entropy.
-    pub grpo: GrpoConfig,
+    /// From rewards to advantages.
+    pub advantage: AdvantageConfig,
+    /// Normalisation, clipping, KL, entropy.
+    pub loss: LossConfig,
     /// AdamW.
     pub optimizer: OptimizerConfig,
     /// Most packed tokens of one leaf: sums over tokens are taken inside leaves. Default 4096.
     pub leaf_tokens: usize,
     /// Leaves in memory at once; changes memory and speed, never a result. Default 1.
     pub leaves: usize,
+    /// Rows of one tile of logits; a multiple of 512. Default 512.
+    pub tile_rows: usize,
     /// What the forward pass keeps: `all` (default) or `inputs` (recompute).
     pub keep: Keep,
     /// Steps in a row with a non-finite loss or gradient after which the run ends. Default 1.
@@ -197,7 +203,8 @@ impl Default for DataConfig {
 
 impl Default for SftConfig {
     fn default() -> Self {
-        Self { steps: 200, rows: 64, optimizer: OptimizerConfig::default() }
+        let optimizer = OptimizerConfig { lr: 2e-3, beta2: 0.95, ..OptimizerConfig::default() };
+        Self { steps: 400, rows: 64, share_right: 0.85, optimizer }
     }
 }
 
@@ -219,10 +226,12 @@ impl Default for RlConfig {
         Self {
             steps: 400,
             pairs: 32,
-            grpo: GrpoConfig::default(),
+            advantage: AdvantageConfig::default(),
+            loss: LossConfig::default(),
             optimizer: OptimizerConfig::default(),
             leaf_tokens: 4096,
             leaves: 1,
+            tile_rows: 512,
             keep: Keep::All,
             patience: 1,
         }

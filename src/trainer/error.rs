@@ -1,0 +1,78 @@
+use crate::checkpoint::CheckpointError;
+use crate::device::DeviceError;
+use crate::evaluation::JudgeError;
+use crate::grpo::GrpoError;
+use crate::ops::OpError;
+use crate::optimizer::OptimizerError;
+use crate::preference::PreferenceError;
+use crate::qwen3::ConfigError;
+use crate::rollout::RolloutError;
+use crate::rubric::RubricError;
+use crate::tensor::ArenaError;
+use crate::tokenizer::TokenizerError;
+
+/// Why a run ended before its time. Each kind has an exit code of its own.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs)]
+pub enum TrainError {
+    #[error(transparent)]
+    Preference(#[from] PreferenceError),
+    #[error(transparent)]
+    Rubric(#[from] RubricError),
+    #[error(transparent)]
+    Tokenizer(#[from] TokenizerError),
+    #[error(transparent)]
+    Judge(#[from] JudgeError),
+    #[error(transparent)]
+    Rollout(#[from] RolloutError),
+    #[error(transparent)]
+    Grpo(#[from] GrpoError),
+    #[error(transparent)]
+    Optimizer(#[from] OptimizerError),
+    #[error(transparent)]
+    Model(#[from] ConfigError),
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    #[error(transparent)]
+    Device(#[from] DeviceError),
+    #[error(transparent)]
+    Memory(#[from] ArenaError),
+    #[error(transparent)]
+    Op(#[from] OpError),
+    /// A setting does not fit the others or the data.
+    #[error("{setting}: {reason}")]
+    Config {
+        /// Its dotted name.
+        setting: &'static str,
+        /// What is wrong and what would be right.
+        reason: String,
+    },
+    /// A pair's prompt is longer than the limit.
+    #[error("pair {id}: its judge prompt has {tokens} tokens, data.max_prompt_tokens is {limit}; raise it, or set data.overlong = \"drop\"")]
+    Overlong {
+        /// The pair.
+        id: String,
+        /// Tokens of its longer prompt.
+        tokens: usize,
+        /// The limit.
+        limit: usize,
+    },
+    /// Loss or gradient were not finite too often in a row.
+    #[error("step {step}: {what} is not finite, {times} steps in a row; weights are those of the last good step (lower the learning rate, or raise rl.patience)")]
+    Diverged {
+        /// The step.
+        step: u64,
+        /// Which number.
+        what: String,
+        /// How often.
+        times: u32,
+    },
+    /// The run folder can't be used.
+    #[error("{path}: {reason}")]
+    Folder {
+        /// The folder or file.
+        path: std::path::PathBuf,
+        /// What is wrong and what to do.
+        reason: String,
+    },
+}

@@ -1,0 +1,348 @@
+use super::TrainError;
+use crate::device::{Device, Float, Stream};
+use crate::dims;
+use crate::grpo::{self, LossConfig, Measured, Packed, Stored};
+use crate::ops::grpo_loss::{LossGradient, LossSums};
+use crate::ops::head::{self, Coefficients, HeadGradient, HeadInput, Logprobs, Lse, Scratch};
+use crate::ops::{adamw, rows};
+use crate::optimizer::{self, Decay, OptimizerConfig, Parameter, Update};
+use crate::qwen3::{
+    self, Accumulate, Activations, BackwardBuffers, BackwardPass, Config, GradientSink, Keep, Model, ParamId, Params,
+};
+use crate::tensor::{Arena, ArenaError, DType, Element, Tensor, ViewMut};
+use crate::with_float;
+
+/// A model that learns: weights, their gradients, and the optimizer's moments.
+#[derive(Debug)]
+pub struct Learner {
+    /// Where it runs.
+    pub stream: Stream,
+    /// The weights.
+    pub model: Model,
+    gradients: Params,
+    moments: [Params; 2],
+    /// Weights in the accumulator's dtype, where storage is narrower.
+    master: Option<Params>,
+    /// Optimizer updates so far: the version of the weights.
+    pub version: u64,
+}
+
+/// What a micro-batch is trained towards.
+#[derive(Clone, Copy, Debug)]
+pub enum Objective<'a> {
+    /// Raise the log-probability of the targets, each by its weight.
+    Supervised,
+    /// The clipped policy loss at this inverse temperature.
+    Policy {
+        /// Its settings.
+        loss: &'a LossConfig,
+        /// 1 / T of the policy.
+        inv_temperature: f64,
+    },
+}
+
+/// Sizes that a pass is planned for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PassLimits {
+    /// Packed rows of a micro-batch.
+    pub rows: usize,
+    /// Targets of a micro-batch.
+    pub targets: usize,
+    /// Rows of one tile of logits.
+    pub tile: usize,
+    /// What the forward pass keeps.
+    pub keep: Keep,
+}
+
+/// Buffers of one forward and backward pass.
+#[derive(Debug)]
+pub struct Pass {
+    activations: Activations,
+    backward: Option<BackwardBuffers>,
+    /// Gathered rows and their gradients: [targets, C].
+    x: Tensor,
+    dx: Option<Tensor>,
+    /// Gradient of the normed output: [rows, C].
+    dhidden: Option<Tensor>,
+    ids: [Tensor; 2],
+    /// Log-probability, LSE, entropy, dL/dlogp, dL/dH: [targets].
+    columns: [Tensor; 5],
+    scratch: Scratch,
+}
+
+impl Pass {
+    /// Carves the buffers; without a backward pass where nothing is kept.
+    ///
+    /// # Errors
+    /// When the arena is full.
+    pub fn new(c: &Config, dtype: DType, limits: PassLimits, arena: &mut Arena) -> Result<Self, ArenaError> {
+        let PassLimits { rows, targets, tile, keep } = limits;
+        let hidden = dims![N: targets, C: c.hidden];
+        let activations = Activations::new(c, dtype, keep, rows, arena)?;
+        let (mut backward, mut dx, mut dhidden) = (None, None, None);
+        if keep != Keep::Nothing {
+            backward = Some(BackwardBuffers::new(c, dtype, rows, arena)?);
+            dx = Some(arena.tensor(dtype, hidden)?);
+            dhidden = Some(arena.tensor(dtype, dims![N: rows, C: c.hidden])?);
+        }
+        let mut column = || arena.tensor(dtype.accumulator(), dims![N: targets]);
+        let columns = [column()?, column()?, column()?, column()?, column()?];
+        let mut ids = || arena.tensor(DType::U32, dims![N: targets]);
+        let ids = [ids()?, ids()?];
+        let scratch = Scratch::new(arena, dtype, tile.min(targets.max(1)), c.vocabulary)?;
+        Ok(Self { activations, backward, x: arena.tensor(dtype, hidden)?, dx, dhidden, ids, columns, scratch })
+    }
+}
+
+impl Learner {
+    /// Carves gradients and moments beside a model.
+    ///
+    /// # Errors
+    /// When the arena is full.
+    pub fn new(stream: Stream, model: Model, arena: &mut Arena) -> Result<Self, ArenaError> {
+        let (config, sums) = (&model.config, model.dtype.accumulator());
+        let mut params = || Params::uniform(config, sums, arena);
+        let (gradients, moments) = (params()?, [params()?, params()?]);
+        let master = (model.dtype != sums).then(params).transpose()?;
+        let mut learner = Self { stream, gradients, moments, master, version: 0, model };
+        if !arena.is_planned() {
+            learner.refresh_master();
+        }
+        Ok(learner)
+    }
+
+    /// Takes the weights over into the master copy, where there is one: after they were loaded or initialised.
+    pub fn refresh_master(&mut self) {
+        let Some(master) = &mut self.master else { return };
+        match self.stream.device() {
+            Device::Host(_) => {
+                for (id, tensor) in master.iter_mut() {
+                    let exact = self.model.params.get(id).to_f64();
+                    let narrow = tensor.view_mut().host_mut::<f32>().iter_mut().zip(exact);
+                    narrow.for_each(|(to, from)| *to = from as f32);
+                }
+            }
+            Device::Cuda(cuda) => match *cuda {},
+        }
+    }
+
+    /// Forgets the moments: another optimizer begins.
+    pub fn reset_moments(&mut self) {
+        self.moments.iter_mut().for_each(Params::zero);
+    }
+
+    /// Everything that a resumed run needs bit for bit, under the names it is stored by.
+    pub fn state(&self) -> impl Iterator<Item = (String, &Tensor)> {
+        let [first, second] = &self.moments;
+        let sets = [("first", Some(first)), ("second", Some(second)), ("master", self.master.as_ref())];
+        sets.into_iter().flat_map(|(kind, params)| {
+            params.into_iter().flat_map(move |p| p.iter().map(move |(id, t)| (format!("{kind}.{}", id.name()), t)))
+        })
+    }
+
+    /// The same, for reading back.
+    pub fn state_mut(&mut self) -> impl Iterator<Item = (String, &mut Tensor)> {
+        let [first, second] = &mut self.moments;
+        let sets = [("first", Some(first)), ("second", Some(second)), ("master", self.master.as_mut())];
+        sets.into_iter().flat_map(|(kind, params)| {
+            params
+                .into_iter()
+                .flat_map(move |p| p.iter_mut().map(move |(id, t)| (format!("{kind}.{}", id.name()), t)))
+        })
+    }
+
+    /// Starts an optimizer step.
+    pub fn zero_gradients(&mut self) {
+        self.gradients.zero();
+    }
+
+    /// Adds a micro-batch's loss to `sums` and its gradients to the step's.
+    ///
+    /// # Errors
+    /// When it does not fit the pass.
+    pub fn accumulate(
+        &mut self,
+        packed: &Packed,
+        objective: Objective<'_>,
+        pass: &mut Pass,
+        sums: &mut LossSums,
+    ) -> Result<(), TrainError> {
+        let batch = forward(&self.stream, &self.model, packed, pass)?;
+        self.head(packed, objective, pass, sums)?;
+        let (n, targets) = (batch.len(), packed.targets.ids.len());
+        let [rows, _] = &pass.ids;
+        let (Some(dx), Some(dhidden), Some(backward)) = (&pass.dx, &mut pass.dhidden, &mut pass.backward) else {
+            let reason = "a pass without a backward half".into();
+            return Err(crate::ops::OpError::Argument { op: "learner_accumulate", reason }.into());
+        };
+        rows::scatter(&self.stream, dx.rows(0..targets), rows.rows(0..targets), dhidden.rows_mut(0..n))?;
+        let leaves = &packed.leaves();
+        let whole = BackwardPass { stream: &self.stream, model: &self.model, batch: &batch, leaves };
+        let mut sink = Accumulate(&mut self.gradients);
+        qwen3::backward(whole, dhidden.rows(0..n), &mut pass.activations, backward, &mut sink)?;
+        Ok(())
+    }
+
+    /// The loss and the head's half of the backward pass: into `pass.dx` and the head's gradient.
+    fn head(
+        &mut self,
+        packed: &Packed,
+        objective: Objective<'_>,
+        pass: &mut Pass,
+        sums: &mut LossSums,
+    ) -> Result<(), TrainError> {
+        let n = packed.targets.ids.len();
+        let head_id = self.model.params.head_id();
+        let Pass { x, dx: Some(dx), ids: [_, targets], columns, scratch, .. } = pass else { return Ok(()) };
+        let (w, inv_temperature) = (self.model.params.get(head_id), objective.inv_temperature());
+        let input = HeadInput { x: x.rows(0..n), w, targets: targets.rows(0..n), inv_temperature };
+        let out = HeadGradient { dx: dx.rows_mut(0..n), dw: self.gradients.get_mut(head_id) };
+        let head = Head { stream: &self.stream, packed, input, columns, scratch, out };
+        match objective {
+            Objective::Supervised => head.supervised(sums)?,
+            Objective::Policy { loss, .. } => head.policy(loss, packed.stored_at(self.version), sums)?,
+        }
+        if head_id == ParamId::Head {
+            Accumulate(&mut self.gradients).finished(head_id);
+        }
+        Ok(())
+    }
+
+    /// Ends an optimizer step; `step` counts from 1 within the optimizer's own schedule. A gradient that is not finite leaves
+    /// everything untouched.
+    ///
+    /// # Errors
+    /// When an operator refuses.
+    pub fn update(&mut self, config: &OptimizerConfig, step: u64) -> Result<Update, TrainError> {
+        let [first, second] = &mut self.moments;
+        let mut masters: Vec<_> = self.master.iter_mut().flat_map(Params::iter_mut).map(|(_, t)| Some(t)).collect();
+        masters.resize_with(self.gradients.iter().count(), || None);
+        let names: Vec<String> = self.gradients.iter().map(|(id, _)| id.name()).collect();
+        let tensors = self.model.params.iter_mut().zip(self.gradients.iter());
+        let moments = first.iter_mut().zip(second.iter_mut()).zip(masters);
+        let parameters = tensors.zip(moments).zip(&names).map(|((((id, w), (_, g)), (((_, m), (_, v)), master)), name)| {
+            let master = master.filter(|_| w.dtype() != g.dtype()).map(|t| t.view_mut());
+            let param = adamw::Param { w: w.view_mut(), g: g.view(), m: m.view_mut(), v: v.view_mut(), master };
+            Parameter { name, param, decay: if id.is_gain() { Decay::No } else { Decay::Yes } }
+        });
+        let update = optimizer::update(&self.stream, config, step, parameters)?;
+        if matches!(update, Update::Applied { .. }) {
+            self.version += 1;
+        }
+        Ok(update)
+    }
+}
+
+impl Objective<'_> {
+    fn inv_temperature(self) -> f64 {
+        match self {
+            Objective::Supervised => 1.0,
+            Objective::Policy { inv_temperature, .. } => inv_temperature,
+        }
+    }
+}
+
+/// The head's stage of one micro-batch.
+struct Head<'a> {
+    stream: &'a Stream,
+    packed: &'a Packed,
+    input: HeadInput<'a>,
+    columns: &'a mut [Tensor; 5],
+    scratch: &'a mut Scratch,
+    out: HeadGradient<'a>,
+}
+
+impl Head<'_> {
+    /// -sum w ln p: coefficients are known beforehand, so one pass gives loss and gradient.
+    fn supervised(self, sums: &mut LossSums) -> Result<(), TrainError> {
+        let (n, leaves) = (self.packed.targets.ids.len(), self.packed.target_leaves());
+        let [logprob, lse, entropy, ..] = self.columns.each_mut().map(|t| t.rows_mut(0..n));
+        let weights = grpo::supervised(self.packed, lse.dtype());
+        let coefficients = Coefficients { dlogprob: weights.view(), dentropy: None };
+        let fresh = Lse::Fresh(Logprobs { logprob, lse, entropy });
+        head::gradient(self.stream, self.input, coefficients, fresh, (&leaves, self.scratch), self.out)?;
+        let [logprob, _, entropy, ..] = self.columns.each_ref().map(|t| t.rows(0..n).to_f64());
+        sums.loss -= self.packed.weight.iter().zip(&logprob).map(|(w, l)| w * l).sum::<f64>();
+        sums.token_entropy += entropy.iter().sum::<f64>();
+        sums.tokens += n as u64;
+        Ok(())
+    }
+
+    /// The policy loss. Where the record's numbers are those of the current weights no pass for old log-probabilities is needed.
+    fn policy(
+        self,
+        loss: &LossConfig,
+        stored: Option<Stored<'_>>,
+        sums: &mut LossSums,
+    ) -> Result<(), TrainError> {
+        let (n, leaves) = (self.packed.targets.ids.len(), self.packed.target_leaves());
+        let [logprob, lse, entropy, dlogprob, dentropy] = self.columns;
+        match stored {
+            Some(stored) => {
+                upload(&self.packed.behaviour, logprob.rows_mut(0..n));
+                upload(stored.lse, lse.rows_mut(0..n));
+                upload(stored.entropy, entropy.rows_mut(0..n));
+            }
+            None => {
+                let [logprob, lse, entropy] =
+                    [&mut *logprob, &mut *lse, &mut *entropy].map(|t| t.rows_mut(0..n));
+                let out = Logprobs { logprob, lse, entropy };
+                head::token_logprob(self.stream, self.input, self.scratch, out)?;
+            }
+        }
+        let (lse, entropy) = (lse.rows(0..n), entropy.rows(0..n));
+        let measured = Measured { logprob: logprob.rows(0..n), entropy };
+        let out = LossGradient { dlogprob: dlogprob.rows_mut(0..n), dentropy: dentropy.rows_mut(0..n) };
+        grpo::evaluate(self.stream, loss, self.packed, measured, out, sums)?;
+        let dentropy = (loss.entropy != 0.0).then(|| dentropy.rows(0..n));
+        let coefficients = Coefficients { dlogprob: dlogprob.rows(0..n), dentropy };
+        let lse = Lse::Stored { lse, entropy };
+        Ok(head::gradient(self.stream, self.input, coefficients, lse, (&leaves, self.scratch), self.out)?)
+    }
+}
+
+/// Numbers from a record into a tensor of the accumulator's dtype.
+fn upload(values: &[f32], to: ViewMut<'_>) {
+    with_float!(to.dtype(), T => {
+        let to = to.host_mut::<T>();
+        to.iter_mut().zip(values).for_each(|(to, x)| *to = T::store(Float::from_f64(f64::from(*x))));
+    });
+}
+
+/// Runs packed rows through a model and gathers the rows that predict targets into `pass.x`.
+fn forward(stream: &Stream, model: &Model, packed: &Packed, pass: &mut Pass) -> Result<qwen3::Packed, TrainError> {
+    let batch = qwen3::Packed {
+        tokens: packed.tokens.clone(),
+        positions: packed.positions.clone(),
+        spans: packed.spans.clone(),
+        slots: Vec::new(),
+    };
+    qwen3::forward(stream, model, &batch, &mut pass.activations, None)?;
+    let n = packed.targets.ids.len();
+    for (tensor, ids) in pass.ids.iter_mut().zip([&packed.targets.rows, &packed.targets.ids]) {
+        tensor.rows_mut(0..n).ids_mut().copy_from_slice(ids);
+    }
+    let hidden = pass.activations.hidden(batch.len());
+    rows::gather(stream, hidden, pass.ids[0].rows(0..n), pass.x.rows_mut(0..n))?;
+    Ok(batch)
+}
+
+/// ln p of every target under `model`, in the order of targets.
+///
+/// # Errors
+/// When it does not fit the pass.
+pub fn log_probabilities(
+    stream: &Stream,
+    model: &Model,
+    packed: &Packed,
+    inv_temperature: f64,
+    pass: &mut Pass,
+) -> Result<Vec<f64>, TrainError> {
+    forward(stream, model, packed, pass)?;
+    let n = packed.targets.ids.len();
+    let w = model.params.get(model.params.head_id());
+    let input = HeadInput { x: pass.x.rows(0..n), w, targets: pass.ids[1].rows(0..n), inv_temperature };
+    let [logprob, lse, entropy, ..] = pass.columns.each_mut().map(|t| t.rows_mut(0..n));
+    head::token_logprob(stream, input, &mut pass.scratch, Logprobs { logprob, lse, entropy })?;
+    Ok(pass.columns[0].rows(0..n).to_f64())
+}

@@ -1,0 +1,233 @@
+//! One step of the method, from preference pairs to updated weights, in the order of the data path.
+
+use super::learner::{Learner, Objective, Pass, PassLimits, log_probabilities};
+use super::{RlConfig, RolloutConfig, TrainError};
+use crate::evaluation::{Judge, PreparedPair, Reading};
+use crate::grpo::{self, Advantage, Counts, Group, GroupAdvantages, Life, LossConfig, Scored, Sharing, TrainBatch};
+use crate::ops::grpo_loss::LossSums;
+use crate::ops::head;
+use crate::optimizer::Update;
+use crate::qwen3::{Keep, Model};
+use crate::record::{Rollout, SeedKey};
+use crate::reward::{self, Judgement, PairRewards, ParConfig, RewardStats};
+use crate::rollout::{Engine, Limits, Request, Sampler};
+use crate::tensor::{Arena, ArenaError};
+
+/// What a step needs beside the weights it trains.
+#[derive(Clone, Copy, Debug)]
+pub struct Method<'a> {
+    /// Pairs to prompts, judgements to verdicts.
+    pub judge: &'a Judge,
+    /// Sampling.
+    pub rollout: &'a RolloutConfig,
+    /// PAR and format rewards.
+    pub reward: &'a ParConfig,
+    /// Advantages, loss, optimizer, memory.
+    pub rl: &'a RlConfig,
+    /// The frozen model of the KL term.
+    pub reference: Option<&'a Model>,
+    /// The user's seed.
+    pub seed: u64,
+}
+
+/// What one step came to.
+#[derive(Clone, Debug)]
+pub struct StepReport {
+    /// Rewards, scores and failures of all judgements.
+    pub rewards: RewardStats,
+    /// Groups, sequences, targets, packed rows.
+    pub counts: Counts,
+    /// Loss, KL, clipping, entropy, largest difference from the behaviour policy.
+    pub sums: LossSums,
+    /// What became of the weights.
+    pub update: Update,
+    /// Tokens drawn.
+    pub tokens: usize,
+    /// Longest judgement, tokens.
+    pub longest: usize,
+}
+
+/// One step: judge both sides of every pair n times, reward by PAR, learn by GRPO. `step` counts from 0 and keys the samples.
+///
+/// # Errors
+/// When a prompt does not fit the plan, or an operator refuses.
+pub fn step(
+    learner: &mut Learner,
+    method: Method<'_>,
+    pairs: &[&PreparedPair],
+    step: u64,
+    memory: &mut Arena,
+) -> Result<StepReport, TrainError> {
+    let requests = requests(method, pairs, step);
+    let rollouts = sample(learner, method, &requests, memory)?;
+    let readings: Vec<Reading> = rollouts.iter().map(|rollout| method.judge.read(rollout)).collect();
+    let judgements: Vec<Judgement> = readings.iter().map(Reading::judgement).collect();
+    let (rewards, stats) = rewards(method, &judgements);
+    let advantages = advantages(method, &rewards);
+    let reference = reference(learner, method, &rollouts, memory)?;
+    let batch = pack(method, &rollouts, &advantages, &reference)?;
+    let (sums, update) = learn(learner, method, &batch, step, memory)?;
+    let lengths = rollouts.iter().map(|rollout| rollout.completion.len());
+    let (tokens, longest) = (lengths.clone().sum(), lengths.max().unwrap_or(0));
+    Ok(StepReport { rewards: stats, counts: batch.counts, sums, update, tokens, longest })
+}
+
+/// n samples of both sides of every pair: group 2 p judges pair p's chosen response, group 2 p + 1 the rejected one.
+fn requests(method: Method<'_>, pairs: &[&PreparedPair], step: u64) -> Vec<Request> {
+    let prompts = pairs.iter().flat_map(|pair| pair.prompts.iter().cloned());
+    let request = |(group, prompt)| {
+        let key = |sample| SeedKey { run: method.seed, step, group: group as u32, sample };
+        let seeds = (0..method.rollout.samples).map(key).collect();
+        method.judge.request(prompt, group as u32, seeds, method.rollout.sampling)
+    };
+    prompts.enumerate().map(request).collect()
+}
+
+fn sample(
+    learner: &Learner,
+    method: Method<'_>,
+    requests: &[Request],
+    memory: &mut Arena,
+) -> Result<Vec<Rollout>, TrainError> {
+    memory.reset();
+    let model = &learner.model;
+    let engine = Engine::new(&model.config, model.dtype, method.rollout.limits(), memory)?;
+    let mut sampler = Sampler { stream: &learner.stream, model, weights_version: learner.version, engine };
+    Ok(sampler.generate(requests, &mut |_, _| {})?)
+}
+
+fn rewards(method: Method<'_>, judgements: &[Judgement]) -> (Vec<PairRewards>, RewardStats) {
+    let n = method.rollout.samples as usize;
+    let mut stats = RewardStats::default();
+    let pairs = judgements.chunks_exact(2 * n).map(|pair| {
+        let (chosen, rejected) = pair.split_at(n);
+        let rewards = reward::par(chosen, rejected, method.reward);
+        stats.count(chosen, rejected, &rewards);
+        rewards
+    });
+    (pairs.collect(), stats)
+}
+
+fn advantages(method: Method<'_>, rewards: &[PairRewards]) -> Vec<GroupAdvantages> {
+    let groups = rewards.iter().flat_map(|pair| [&pair.chosen, &pair.rejected]);
+    groups
+        .map(|outcomes| {
+            let rewards: Vec<_> = outcomes.iter().map(|outcome| outcome.reward()).collect();
+            grpo::advantages(&rewards, &method.rl.advantage)
+        })
+        .collect()
+}
+
+/// ln p of every completion token under the frozen reference, where the loss asks for it.
+fn reference(
+    learner: &Learner,
+    method: Method<'_>,
+    rollouts: &[Rollout],
+    memory: &mut Arena,
+) -> Result<Option<Vec<Vec<f32>>>, TrainError> {
+    let Some(model) = method.reference.filter(|_| method.rl.loss.kl != 0.0) else { return Ok(None) };
+    let all = rollouts.chunk_by(|a, b| a.group == b.group).map(|group| Group {
+        rollouts: group
+            .iter()
+            .map(|rollout| Scored { rollout, advantage: Some(Advantage(0.0)), reference: None })
+            .collect(),
+        life: Life::Alive,
+    });
+    let plain = LossConfig::default();
+    let batch = grpo::pack(&all.collect::<Vec<_>>(), &plain, Sharing::Prefix, method.rl.leaf_tokens)?;
+    memory.reset();
+    let limits = PassLimits { keep: Keep::Nothing, ..method.pass_limits() };
+    let mut pass = Pass::new(&model.config, model.dtype, limits, memory)?;
+    let scale = head::inverse_temperature(method.rollout.sampling.temperature);
+    let mut columns: Vec<Vec<f32>> = vec![Vec::new(); rollouts.len()];
+    for leaf in &batch.leaves {
+        let logprobs = log_probabilities(&learner.stream, model, leaf, scale, &mut pass)?;
+        for (sequence, logprob) in leaf.targets.sequence.iter().zip(logprobs) {
+            columns[*sequence as usize].push(logprob as f32);
+        }
+    }
+    Ok(Some(columns))
+}
+
+fn pack(
+    method: Method<'_>,
+    rollouts: &[Rollout],
+    advantages: &[GroupAdvantages],
+    reference: &Option<Vec<Vec<f32>>>,
+) -> Result<TrainBatch, TrainError> {
+    let n = method.rollout.samples as usize;
+    let groups: Vec<Group<'_>> = rollouts
+        .chunks_exact(n)
+        .zip(advantages)
+        .enumerate()
+        .map(|(group, (rollouts, advantages))| Group {
+            rollouts: rollouts
+                .iter()
+                .zip(&advantages.advantages)
+                .enumerate()
+                .map(|(i, (rollout, advantage))| {
+                    let reference = reference.as_ref().map(|columns| columns[group * n + i].as_slice());
+                    Scored { rollout, advantage: *advantage, reference }
+                })
+                .collect(),
+            life: advantages.life,
+        })
+        .collect();
+    Ok(grpo::pack(&groups, &method.rl.loss, Sharing::Prefix, method.rl.leaf_tokens)?)
+}
+
+fn learn(
+    learner: &mut Learner,
+    method: Method<'_>,
+    batch: &TrainBatch,
+    step: u64,
+    memory: &mut Arena,
+) -> Result<(LossSums, Update), TrainError> {
+    memory.reset();
+    let mut pass = Pass::new(&learner.model.config, learner.model.dtype, method.pass_limits(), memory)?;
+    let inv_temperature = head::inverse_temperature(method.rollout.sampling.temperature);
+    let objective = Objective::Policy { loss: &method.rl.loss, inv_temperature };
+    learner.zero_gradients();
+    let mut sums = LossSums::default();
+    for leaves in batch.leaves.chunks(method.rl.leaves.max(1)) {
+        learner.accumulate(&grpo::Packed::join(leaves), objective, &mut pass, &mut sums)?;
+    }
+    let update = learner.update(&method.rl.optimizer, step + 1)?;
+    Ok((sums, update))
+}
+
+impl Method<'_> {
+    /// Sizes of the training pass.
+    fn pass_limits(&self) -> PassLimits {
+        self.rl.pass_limits(2 * self.rl.pairs * self.rollout.samples as usize)
+    }
+}
+
+impl RlConfig {
+    /// Sizes of a training pass over at most `sequences` sequences.
+    pub fn pass_limits(&self, sequences: usize) -> PassLimits {
+        let rows = self.leaf_tokens * self.leaves.max(1);
+        // A family's completions share the row that predicts their first tokens.
+        PassLimits { rows, targets: rows + sequences, tile: self.tile_rows, keep: self.keep }
+    }
+}
+
+impl RolloutConfig {
+    /// Sizes of the sampling engine.
+    pub fn limits(&self) -> Limits {
+        Limits { tokens: self.tokens_per_pass, sequences: self.sequences, blocks: self.kv_blocks }
+    }
+}
+
+/// Carves, one after the other, what every phase of a step carves: over a planned arena this is the memory that a step needs.
+///
+/// # Errors
+/// When the arena is full.
+pub fn plan(learner: &Model, rollout: &RolloutConfig, rl: &RlConfig, memory: &mut Arena) -> Result<(), ArenaError> {
+    drop(Engine::new(&learner.config, learner.dtype, rollout.limits(), memory)?);
+    memory.reset();
+    let sequences = 2 * rl.pairs * rollout.samples as usize;
+    drop(Pass::new(&learner.config, learner.dtype, rl.pass_limits(sequences), memory)?);
+    memory.reset();
+    Ok(())
+}
