@@ -25,7 +25,7 @@ impl PreferencePair {
 }
 
 /// The hash of a data set: every byte of every pair, in order.
-pub(super) fn data_hash(pairs: &[PreferencePair]) -> Hash {
+pub fn data_hash<'a>(pairs: impl IntoIterator<Item = &'a PreferencePair>) -> Hash {
     let mut hasher = Hasher::new();
     for pair in pairs {
         feed(&mut hasher, &pair.id);

@@ -50,6 +50,11 @@ impl TokenizerFiles {
         self.0.get(name).map(Vec::as_slice)
     }
 
+    /// Name and contents of each, by name.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        self.0.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice()))
+    }
+
     /// Writes every file into `dir`, except the model's own `config.json`, which only lent its end-of-text ids.
     ///
     /// # Errors

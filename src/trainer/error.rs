@@ -6,6 +6,7 @@ use crate::ops::OpError;
 use crate::optimizer::OptimizerError;
 use crate::preference::PreferenceError;
 use crate::qwen3::ConfigError;
+use crate::report::MetricsError;
 use crate::rollout::RolloutError;
 use crate::rubric::RubricError;
 use crate::tensor::ArenaError;
@@ -33,6 +34,8 @@ pub enum TrainError {
     Model(#[from] ConfigError),
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
+    #[error(transparent)]
+    Metrics(#[from] MetricsError),
     #[error(transparent)]
     Device(#[from] DeviceError),
     #[error(transparent)]

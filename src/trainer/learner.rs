@@ -126,6 +126,17 @@ impl Learner {
         }
     }
 
+    /// Copies the weights into a model of the same shape.
+    ///
+    /// # Errors
+    /// When the shapes differ.
+    pub fn copy_weights(&self, to: &mut Model) -> Result<(), TrainError> {
+        for (id, tensor) in to.params.iter_mut() {
+            rows::copy(&self.stream, self.model.params.get(id), tensor.view_mut())?;
+        }
+        Ok(())
+    }
+
     /// Forgets the moments: another optimizer begins.
     pub fn reset_moments(&mut self) {
         self.moments.iter_mut().for_each(Params::zero);

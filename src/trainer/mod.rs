@@ -4,7 +4,11 @@ mod config;
 mod data;
 mod error;
 mod learner;
-
+mod metrics;
+mod progress;
+mod run;
+mod run_folder;
+mod setup;
 pub mod sft;
 pub mod step;
 
@@ -15,4 +19,8 @@ pub use config::{
 pub use data::{Lengths, TrainingData, epoch_order};
 pub use error::TrainError;
 pub use learner::{Learner, Objective, Pass, PassLimits, log_probabilities};
+pub use progress::{Clock, Evaluated, Observer, Phase, Progress};
+pub use run::{Ended, HeldOutRun, Run, carve};
+pub use run_folder::{Resume, RunFolder};
+pub use setup::{Setup, load_weights};
 

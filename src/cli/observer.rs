@@ -1,0 +1,70 @@
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::report::Row;
+use crate::trainer::{Evaluated, Observer, Progress};
+
+/// Shows a run on standard error; nothing where that is no terminal but the evaluations.
+pub(super) struct Terminal {
+    bar: ProgressBar,
+    stop: Arc<AtomicBool>,
+}
+
+impl Terminal {
+    /// A bar of `steps` steps, `done` of them behind it. The first SIGINT or SIGTERM asks the run to stop, the second ends it.
+    pub(super) fn new(steps: u64, done: u64) -> std::io::Result<Self> {
+        let bar = ProgressBar::new(steps).with_position(done);
+        let style = "{spinner} {pos}/{len} {bar:30} {elapsed_precise} left {eta} {msg}";
+        bar.set_style(ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar()));
+        let stop = Arc::new(AtomicBool::new(false));
+        for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM, signal_hook::consts::SIGUSR1] {
+            signal_hook::flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(&stop))?;
+            signal_hook::flag::register(signal, Arc::clone(&stop))?;
+        }
+        Ok(Self { bar, stop })
+    }
+
+    #[allow(clippy::print_stderr)]
+    fn say(&self, text: &str) {
+        if self.bar.is_hidden() { eprintln!("{text}") } else { self.bar.println(text) }
+    }
+}
+
+impl Observer for Terminal {
+    fn stepped(&mut self, progress: &Progress, row: &Row) {
+        let value = |name: &str| row.values.iter().find(|(n, _)| n == name).map(|(_, v)| *v);
+        let shown = match row.phase.as_str() {
+            "rl" => [("reward", value("reward")), ("spread", value("score/spread")), ("entropy", value("entropy"))],
+            _ => [("loss", value("loss")), ("entropy", value("entropy")), ("grad", value("grad_norm"))],
+        };
+        let shown: Vec<String> =
+            shown.into_iter().filter_map(|(name, v)| v.map(|v| format!("{name} {v:.3}"))).collect();
+        self.bar.set_message(format!("{} {}", row.phase, shown.join(" ")));
+        self.bar.set_position(progress.step);
+    }
+
+    fn evaluated(&mut self, pairs: &'static str, evaluated: &Evaluated) {
+        let percent = |a: Option<crate::report::Estimate>| a.map_or(f64::NAN, |a| 100.0 * a.value);
+        let tasks: Vec<String> =
+            evaluated.tasks.iter().map(|(name, s)| format!("{name} {:.0}", percent(s.accuracy))).collect();
+        let overall = &evaluated.overall;
+        self.say(&format!(
+            "step {:>5}  {pairs:<10}  accuracy {:.1} %  ({})  ties {:.0} %  failures {:.1} %",
+            evaluated.step,
+            percent(overall.accuracy),
+            tasks.join(", "),
+            100.0 * overall.tie_rate.unwrap_or(f64::NAN),
+            100.0 * overall.failure_rate.unwrap_or(f64::NAN),
+        ));
+    }
+
+    fn notice(&mut self, text: &str) {
+        self.say(text);
+    }
+
+    fn wants_stop(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+}

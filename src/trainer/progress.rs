@@ -1,0 +1,94 @@
+use serde::{Deserialize, Serialize};
+
+use crate::evaluation::{Comparison, Summary, Unread};
+use crate::report::Row;
+
+/// Which part of a run a step belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Phase {
+    /// The cold start: supervised steps.
+    Sft,
+    /// Reinforcement learning.
+    Rl,
+}
+
+impl Phase {
+    /// As metrics name it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Sft => "sft",
+            Self::Rl => "rl",
+        }
+    }
+}
+
+/// One evaluation: all pairs, and each task.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Evaluated {
+    /// Step after which it was made, counted through both phases.
+    pub step: u64,
+    /// All pairs.
+    pub overall: Summary,
+    /// Each task by name.
+    pub tasks: Vec<(String, Summary)>,
+    /// Judgements by score, chosen and rejected: counts of 1, 1.1, … 10 rounded to whole scores 1 to 10.
+    pub histogram: [[u64; 10]; 2],
+}
+
+impl Evaluated {
+    /// What a comparison came to.
+    pub fn of(step: u64, comparison: &Comparison) -> Self {
+        let held_out = &comparison.held_out;
+        let tasks = held_out.per_task.iter().map(|(task, f)| (task.clone(), f.summary(Unread::Wrong)));
+        let mut histogram = [[0; 10]; 2];
+        for pair in &comparison.readings {
+            for (side, reading) in histogram.iter_mut().zip(pair) {
+                if let Some(score) = reading.judgement().score() {
+                    side[(score.value().round() as usize).clamp(1, 10) - 1] += 1;
+                }
+            }
+        }
+        Self { step, overall: held_out.overall.summary(Unread::Wrong), tasks: tasks.collect(), histogram }
+    }
+
+    /// Overall accuracy; 0 where no pair counts.
+    pub fn accuracy(&self) -> f64 {
+        self.overall.accuracy.map_or(0.0, |accuracy| accuracy.value)
+    }
+}
+
+/// Where a run stands: what a checkpoint keeps beside the tensors.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Progress {
+    /// Steps done, counted through both phases.
+    pub step: u64,
+    /// Steps in a row whose update was skipped.
+    pub skipped: u32,
+    /// The held-out pairs after the cold start.
+    pub before: Option<Evaluated>,
+    /// The validation pairs, evaluation by evaluation.
+    pub curve: Vec<Evaluated>,
+    /// Seconds of work so far, over all processes that took part.
+    pub seconds: f64,
+    /// Tokens drawn for training so far.
+    pub tokens_drawn: u64,
+    /// Seconds of reinforcement learning steps so far.
+    pub rl_seconds: f64,
+}
+
+/// Hears what a run does. Only the command line prints.
+pub trait Observer {
+    /// A step is done.
+    fn stepped(&mut self, progress: &Progress, row: &Row);
+    /// An evaluation is done.
+    fn evaluated(&mut self, pairs: &'static str, evaluated: &Evaluated);
+    /// Something the person should know.
+    fn notice(&mut self, text: &str);
+    /// Whether the run should end after this step, with a checkpoint.
+    fn wants_stop(&self) -> bool;
+}
+
+/// Seconds since 1970-01-01 UTC. Nothing but records depends on it.
+#[derive(Clone, Copy, Debug)]
+pub struct Clock(pub fn() -> f64);

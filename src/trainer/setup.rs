@@ -1,0 +1,182 @@
+use std::path::Path;
+
+use serde_json::Value;
+
+use super::sft::SftRow;
+use super::{ModelDtype, TrainConfig, TrainError, TrainingData};
+use crate::checkpoint::{Expected, ModelFolder, Scan, Tied};
+use crate::demo::{self, Split};
+use crate::evaluation::{Judge, JudgeError, Subject};
+use crate::preference::{self, PreferencePair, ReadOptions};
+use crate::qwen3::{Config, Model, ParamId};
+use crate::rubric::RubricSet;
+use crate::tensor::DType;
+use crate::tokenizer::{ChatOptions, TokenId, Tokenizer};
+
+/// Shape of the embedded demo model.
+const DEMO_MODEL: &str = include_str!("../../models/demo/config.json");
+/// Distinct texts that the embedded cold start draws from.
+const COLD_START_ROWS: usize = 20_000;
+
+/// Everything a run starts from, checked and read before the first step.
+#[derive(Debug)]
+pub struct Setup {
+    /// Shape of the model.
+    pub model: Config,
+    /// Its folder; none: fresh weights.
+    pub folder: Option<ModelFolder>,
+    /// Prompts and verdicts.
+    pub judge: Judge,
+    /// The pairs.
+    pub data: TrainingData,
+    /// What the cold start reads; empty where there is none.
+    pub cold_start: Vec<SftRow>,
+    /// The pairs as they were read, for judges that read nothing but their looks: training and held-out.
+    pub pairs: [Vec<PreferencePair>; 2],
+}
+
+impl ModelDtype {
+    /// The storage dtype it names.
+    pub fn storage(self) -> DType {
+        match self {
+            Self::F32 => DType::F32,
+            Self::Bf16 => DType::BF16,
+            Self::F64 => DType::F64,
+        }
+    }
+}
+
+impl Setup {
+    /// Reads model, tokenizer, rubrics and pairs.
+    ///
+    /// # Errors
+    /// The first thing that can't be used, and where it stands.
+    pub fn read(config: &TrainConfig) -> Result<Self, TrainError> {
+        let (model, folder, tokenizer) = match &config.model.path {
+            Some(path) => from_folder(path)?,
+            None => (Config::parse(DEMO_MODEL)?, None, demo::tokenizer()?),
+        };
+        let max_new_tokens = config.rollout.max_new_tokens;
+        let judge = Judge { rubric: rubrics(config)?, tokenizer, chat: ChatOptions::default(), max_new_tokens };
+        let (splits, hash) = pairs(config)?;
+        let pairs = [splits[0].clone(), splits[2].clone()];
+        let data = TrainingData::prepare(&judge, splits, hash, &config.data)?;
+        let cold_start = if config.sft.steps == 0 { Vec::new() } else { cold_start(config, &judge)? };
+        let setup = Self { model, folder, judge, data, cold_start, pairs };
+        setup.check(config)?;
+        Ok(setup)
+    }
+
+    fn check(&self, config: &TrainConfig) -> Result<(), TrainError> {
+        let refuse = |setting, reason| Err(TrainError::Config { setting, reason });
+        let longest = config.data.max_prompt_tokens + config.rollout.max_new_tokens;
+        let known = self.judge.tokenizer.vocab_size();
+        match () {
+            () if longest > self.model.positions => {
+                let reason = format!("{longest} tokens with the judgement, the model has {} positions", self.model.positions);
+                refuse("data.max_prompt_tokens", reason)
+            }
+            () if known > self.model.vocabulary => {
+                refuse("model.path", format!("{known} tokens, the model has {} rows", self.model.vocabulary))
+            }
+            () if self.data.train.is_empty() && config.rl.steps > 0 => {
+                refuse("data.path", "no pair is left to train on".into())
+            }
+            () if config.sft.steps > 0 && self.cold_start.is_empty() => {
+                refuse("sft.steps", "there is nothing to read: set it to 0".into())
+            }
+            () if config.rollout.samples < 2 => refuse("rollout.samples", "a group needs at least 2".into()),
+            () => Ok(()),
+        }
+    }
+
+    /// Longest sequence that the run can meet, tokens.
+    pub fn positions(&self, config: &TrainConfig) -> usize {
+        let longest = self.cold_start.iter().map(|row| row.prompt.len() + row.completion.len());
+        longest.max().unwrap_or(0).max(config.data.max_prompt_tokens + config.rollout.max_new_tokens)
+    }
+}
+
+fn from_folder(path: &Path) -> Result<(Config, Option<ModelFolder>, Tokenizer), TrainError> {
+    let folder = ModelFolder::open(path)?;
+    let config = Config::parse(&folder.config_json().to_string())?;
+    Ok((config, Some(folder), Tokenizer::from_dir(path)?))
+}
+
+fn rubrics(config: &TrainConfig) -> Result<RubricSet, TrainError> {
+    let own = if config.data.path.is_none() { demo::rubrics() } else { RubricSet::builtin() };
+    Ok(match &config.data.rubrics {
+        Some(path) => own.replaced_by(RubricSet::from_dir(path)?),
+        None => own,
+    })
+}
+
+/// Training, validation and held-out pairs, and the hash of all of them.
+fn pairs(config: &TrainConfig) -> Result<([Vec<PreferencePair>; 3], String), TrainError> {
+    let evaluation = &config.evaluation;
+    let Some(path) = &config.data.path else {
+        let train = demo::pairs(config.seed, Split::Train, config.data.demo_pairs);
+        let mut validation =
+            demo::pairs(0, Split::HeldOut, evaluation.validation_pairs + evaluation.held_out_pairs);
+        let held_out = validation.split_off(evaluation.validation_pairs);
+        let hash = preference::data_hash(train.iter().chain(&validation).chain(&held_out));
+        return Ok(([train, validation, held_out], hash.to_hex().to_string()));
+    };
+    let options = ReadOptions {
+        default_task: config.data.task.clone(),
+        skip_bad: config.data.skip_bad,
+        ..ReadOptions::default()
+    };
+    let dataset = preference::read(path, &options)?;
+    let (train, mut rest) = preference::split(dataset.pairs, config.data.held_out_share);
+    rest.sort_by_key(|pair| *pair.content_hash().as_bytes());
+    rest.truncate(evaluation.validation_pairs + evaluation.held_out_pairs);
+    let validation = rest.len().min(evaluation.validation_pairs);
+    let held_out = rest.split_off(validation);
+    Ok(([train, rest, held_out], dataset.hash.to_hex().to_string()))
+}
+
+/// The embedded cold start: judge prompts with verdicts whose scores are drawn blindly. It never sees which side of a pair was
+/// chosen.
+fn cold_start(config: &TrainConfig, judge: &Judge) -> Result<Vec<SftRow>, TrainError> {
+    if config.data.path.is_some() {
+        return Ok(Vec::new());
+    }
+    let end = judge.tokenizer.eos().first().copied();
+    let rows = demo::openings(config.seed, COLD_START_ROWS, config.sft.share_right).into_iter().map(|opening| {
+        let reading = &opening.reading;
+        let subject =
+            Subject { task: &reading.task, messages: &reading.messages, response: &reading.response };
+        let prompt = judge.prompt(subject)?;
+        let completion = judge.tokenizer.encode(&opening.verdict_text()).map_err(JudgeError::from)?;
+        let completion = completion.into_iter().chain(end);
+        Ok(SftRow { prompt: ids(prompt.iter().copied()), completion: ids(completion) })
+    });
+    rows.collect()
+}
+
+fn ids(tokens: impl Iterator<Item = TokenId>) -> Vec<u32> {
+    tokens.map(|token| token.0).collect()
+}
+
+/// Reads a folder's weights into a model of its shape.
+///
+/// # Errors
+/// When a tensor is missing, of another shape, or holds NaN or infinity.
+pub fn load_weights(folder: &ModelFolder, model: &mut Model) -> Result<(), TrainError> {
+    let expected: Vec<Expected> = ParamId::all(&model.config)
+        .map(|id| Expected { name: id.name(), dims: id.dims(&model.config) })
+        .collect();
+    let (head, embedding) = (ParamId::Head.name(), ParamId::Embedding.name());
+    let tied = model.config.tied.then_some(Tied { name: &head, of: &embedding });
+    folder.check(&expected, tied)?;
+    for (id, tensor) in model.params.iter_mut() {
+        folder.read(&id.name(), tensor.view_mut(), Scan::Finite)?;
+    }
+    Ok(())
+}
+
+/// `config.json` of a model as JSON.
+pub(super) fn config_value(model: &Model) -> Value {
+    serde_json::from_str(&model.config.to_json(model.dtype)).expect("a configuration is written as JSON")
+}
