@@ -14,8 +14,13 @@ pub(super) fn split_overrides(args: Vec<OsString>) -> (Vec<OsString>, Overrides)
     let (mut rest, mut overrides) = (Vec::new(), Overrides::new());
     let mut args = args.into_iter();
     while let Some(arg) = args.next() {
-        let name = arg.to_str().and_then(|a| a.strip_prefix("--")).filter(|a| a.split('=').next().is_some_and(|n| n.contains('.')));
-        match name.map(|name| name.split_once('=').map_or((name.to_owned(), None), |(n, v)| (n.to_owned(), Some(v.to_owned())))) {
+        let name = arg
+            .to_str()
+            .and_then(|a| a.strip_prefix("--"))
+            .filter(|a| a.split('=').next().is_some_and(|n| n.contains('.')));
+        match name.map(|name| {
+            name.split_once('=').map_or((name.to_owned(), None), |(n, v)| (n.to_owned(), Some(v.to_owned())))
+        }) {
             Some((name, Some(value))) => overrides.push((name, value)),
             Some((name, None)) => {
                 let value = args.next().map(|value| value.to_string_lossy().into_owned()).unwrap_or_default();

@@ -32,7 +32,10 @@ fn code(error: &TrainError) -> u8 {
         TrainError::Tokenizer(_) | TrainError::Model(_) | TrainError::Checkpoint(_) => MODEL,
         TrainError::Device(_) | TrainError::Memory(_) | TrainError::Op(_) => DEVICE,
         TrainError::Rollout(_) | TrainError::Grpo(_) => DATA,
-        TrainError::Rubric(_) | TrainError::Optimizer(_) | TrainError::Config { .. } | TrainError::Folder { .. } => USAGE,
+        TrainError::Rubric(_)
+        | TrainError::Optimizer(_)
+        | TrainError::Config { .. }
+        | TrainError::Folder { .. } => USAGE,
         TrainError::Diverged { .. } => DIVERGED,
     }
 }

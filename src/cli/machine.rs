@@ -7,7 +7,8 @@ pub(super) fn now() -> f64 {
 
 /// The machine's name.
 pub(super) fn host() -> String {
-    std::fs::read_to_string("/proc/sys/kernel/hostname").map_or_else(|_| "unknown".into(), |name| name.trim().to_owned())
+    std::fs::read_to_string("/proc/sys/kernel/hostname")
+        .map_or_else(|_| "unknown".into(), |name| name.trim().to_owned())
 }
 
 /// One-minute load average.

@@ -19,7 +19,9 @@ impl Terminal {
         let style = "{spinner} {pos}/{len} {bar:30} {elapsed_precise} left {eta} {msg}";
         bar.set_style(ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar()));
         let stop = Arc::new(AtomicBool::new(false));
-        for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM, signal_hook::consts::SIGUSR1] {
+        for signal in
+            [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM, signal_hook::consts::SIGUSR1]
+        {
             signal_hook::flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(&stop))?;
             signal_hook::flag::register(signal, Arc::clone(&stop))?;
         }
@@ -36,7 +38,11 @@ impl Observer for Terminal {
     fn stepped(&mut self, progress: &Progress, row: &Row) {
         let value = |name: &str| row.values.iter().find(|(n, _)| n == name).map(|(_, v)| *v);
         let shown = match row.phase.as_str() {
-            "rl" => [("reward", value("reward")), ("spread", value("score/spread")), ("entropy", value("entropy"))],
+            "rl" => [
+                ("reward", value("reward")),
+                ("spread", value("score/spread")),
+                ("entropy", value("entropy")),
+            ],
             _ => [("loss", value("loss")), ("entropy", value("entropy")), ("grad", value("grad_norm"))],
         };
         let shown: Vec<String> =

@@ -82,7 +82,8 @@ impl Train {
         }
         let origin = Origin { host: machine::host(), pid: std::process::id(), time: machine::now() };
         folder.start_metrics(&origin, run.progress())?;
-        let mut terminal = Terminal::new(run.total_steps(), run.progress().step).context("signal handlers")?;
+        let mut terminal =
+            Terminal::new(run.total_steps(), run.progress().step).context("signal handlers")?;
         match run.train(&mut folder, &mut terminal)? {
             Ended::Stopped => Ok(ExitCode::from(exit::PREEMPTED)),
             Ended::Finished => {

@@ -13,8 +13,8 @@ mod rows;
 mod split;
 
 pub use dataset::{Dataset, FileReport, read};
-pub use hash::data_hash;
 pub use error::{Place, PreferenceError, Reason, RowError};
+pub use hash::data_hash;
 pub use options::{Keys, ReadOptions};
 pub use pair::PreferencePair;
 pub use split::split;

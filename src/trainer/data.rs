@@ -41,7 +41,9 @@ pub struct Lengths {
 impl Lengths {
     fn of(mut lengths: Vec<usize>, dropped: usize) -> Self {
         lengths.sort_unstable();
-        let at = |share: f64| lengths.get(((lengths.len().max(1) - 1) as f64 * share) as usize).copied().unwrap_or(0);
+        let at = |share: f64| {
+            lengths.get(((lengths.len().max(1) - 1) as f64 * share) as usize).copied().unwrap_or(0)
+        };
         Self { prompts: lengths.len(), median: at(0.5), p95: at(0.95), longest: at(1.0), dropped }
     }
 }

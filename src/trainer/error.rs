@@ -51,7 +51,9 @@ pub enum TrainError {
         reason: String,
     },
     /// A pair's prompt is longer than the limit.
-    #[error("pair {id}: its judge prompt has {tokens} tokens, data.max_prompt_tokens is {limit}; raise it, or set data.overlong = \"drop\"")]
+    #[error(
+        "pair {id}: its judge prompt has {tokens} tokens, data.max_prompt_tokens is {limit}; raise it, or set data.overlong = \"drop\""
+    )]
     Overlong {
         /// The pair.
         id: String,
@@ -61,7 +63,9 @@ pub enum TrainError {
         limit: usize,
     },
     /// Loss or gradient were not finite too often in a row.
-    #[error("step {step}: {what} is not finite, {times} steps in a row; weights are those of the last good step (lower the learning rate, or raise rl.patience)")]
+    #[error(
+        "step {step}: {what} is not finite, {times} steps in a row; weights are those of the last good step (lower the learning rate, or raise rl.patience)"
+    )]
     Diverged {
         /// The step.
         step: u64,

@@ -7,7 +7,8 @@ use crate::ops::head::{self, Coefficients, HeadGradient, HeadInput, Logprobs, Ls
 use crate::ops::{adamw, rows};
 use crate::optimizer::{self, Decay, OptimizerConfig, Parameter, Update};
 use crate::qwen3::{
-    self, Accumulate, Activations, BackwardBuffers, BackwardPass, Config, GradientSink, Keep, Model, ParamId, Params,
+    self, Accumulate, Activations, BackwardBuffers, BackwardPass, Config, GradientSink, Keep, Model, ParamId,
+    Params,
 };
 use crate::tensor::{Arena, ArenaError, DType, Element, Tensor, ViewMut};
 use crate::with_float;
@@ -90,7 +91,16 @@ impl Pass {
         let mut ids = || arena.tensor(DType::U32, dims![N: targets]);
         let ids = [ids()?, ids()?];
         let scratch = Scratch::new(arena, dtype, tile.min(targets.max(1)), c.vocabulary)?;
-        Ok(Self { activations, backward, x: arena.tensor(dtype, hidden)?, dx, dhidden, ids, columns, scratch })
+        Ok(Self {
+            activations,
+            backward,
+            x: arena.tensor(dtype, hidden)?,
+            dx,
+            dhidden,
+            ids,
+            columns,
+            scratch,
+        })
     }
 }
 
@@ -147,7 +157,9 @@ impl Learner {
         let [first, second] = &self.moments;
         let sets = [("first", Some(first)), ("second", Some(second)), ("master", self.master.as_ref())];
         sets.into_iter().flat_map(|(kind, params)| {
-            params.into_iter().flat_map(move |p| p.iter().map(move |(id, t)| (format!("{kind}.{}", id.name()), t)))
+            params
+                .into_iter()
+                .flat_map(move |p| p.iter().map(move |(id, t)| (format!("{kind}.{}", id.name()), t)))
         })
     }
 
@@ -182,7 +194,8 @@ impl Learner {
         self.head(packed, objective, pass, sums)?;
         let (n, targets) = (batch.len(), packed.targets.ids.len());
         let [rows, _] = &pass.ids;
-        let (Some(dx), Some(dhidden), Some(backward)) = (&pass.dx, &mut pass.dhidden, &mut pass.backward) else {
+        let (Some(dx), Some(dhidden), Some(backward)) = (&pass.dx, &mut pass.dhidden, &mut pass.backward)
+        else {
             let reason = "a pass without a backward half".into();
             return Err(crate::ops::OpError::Argument { op: "learner_accumulate", reason }.into());
         };
@@ -226,16 +239,20 @@ impl Learner {
     /// When an operator refuses.
     pub fn update(&mut self, config: &OptimizerConfig, step: u64) -> Result<Update, TrainError> {
         let [first, second] = &mut self.moments;
-        let mut masters: Vec<_> = self.master.iter_mut().flat_map(Params::iter_mut).map(|(_, t)| Some(t)).collect();
+        let mut masters: Vec<_> =
+            self.master.iter_mut().flat_map(Params::iter_mut).map(|(_, t)| Some(t)).collect();
         masters.resize_with(self.gradients.iter().count(), || None);
         let names: Vec<String> = self.gradients.iter().map(|(id, _)| id.name()).collect();
         let tensors = self.model.params.iter_mut().zip(self.gradients.iter());
         let moments = first.iter_mut().zip(second.iter_mut()).zip(masters);
-        let parameters = tensors.zip(moments).zip(&names).map(|((((id, w), (_, g)), (((_, m), (_, v)), master)), name)| {
-            let master = master.filter(|_| w.dtype() != g.dtype()).map(|t| t.view_mut());
-            let param = adamw::Param { w: w.view_mut(), g: g.view(), m: m.view_mut(), v: v.view_mut(), master };
-            Parameter { name, param, decay: if id.is_gain() { Decay::No } else { Decay::Yes } }
-        });
+        let parameters = tensors.zip(moments).zip(&names).map(
+            |((((id, w), (_, g)), (((_, m), (_, v)), master)), name)| {
+                let master = master.filter(|_| w.dtype() != g.dtype()).map(|t| t.view_mut());
+                let param =
+                    adamw::Param { w: w.view_mut(), g: g.view(), m: m.view_mut(), v: v.view_mut(), master };
+                Parameter { name, param, decay: if id.is_gain() { Decay::No } else { Decay::Yes } }
+            },
+        );
         let update = optimizer::update(&self.stream, config, step, parameters)?;
         if matches!(update, Update::Applied { .. }) {
             self.version += 1;
@@ -321,7 +338,12 @@ fn upload(values: &[f32], to: ViewMut<'_>) {
 }
 
 /// Runs packed rows through a model and gathers the rows that predict targets into `pass.x`.
-fn forward(stream: &Stream, model: &Model, packed: &Packed, pass: &mut Pass) -> Result<qwen3::Packed, TrainError> {
+fn forward(
+    stream: &Stream,
+    model: &Model,
+    packed: &Packed,
+    pass: &mut Pass,
+) -> Result<qwen3::Packed, TrainError> {
     let batch = qwen3::Packed {
         tokens: packed.tokens.clone(),
         positions: packed.positions.clone(),

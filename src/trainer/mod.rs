@@ -13,8 +13,8 @@ pub mod sft;
 pub mod step;
 
 pub use config::{
-    CheckpointConfig, DataConfig, EvaluationConfig, ModelConfig, ModelDtype, Overlong, RlConfig, RolloutConfig, SftConfig,
-    TrainConfig,
+    CheckpointConfig, DataConfig, EvaluationConfig, ModelConfig, ModelDtype, Overlong, RlConfig,
+    RolloutConfig, SftConfig, TrainConfig,
 };
 pub use data::{Lengths, TrainingData, epoch_order};
 pub use error::TrainError;
@@ -23,4 +23,3 @@ pub use progress::{Clock, Evaluated, Observer, Phase, Progress};
 pub use run::{Ended, HeldOutRun, Run, carve};
 pub use run_folder::{Resume, RunFolder};
 pub use setup::{Setup, load_weights};
-

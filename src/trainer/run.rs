@@ -49,7 +49,12 @@ impl<'a> Run<'a> {
     ///
     /// # Errors
     /// When the model can't be loaded.
-    pub fn new(config: &'a TrainConfig, setup: &'a Setup, stream: Stream, clock: Clock) -> Result<Self, TrainError> {
+    pub fn new(
+        config: &'a TrainConfig,
+        setup: &'a Setup,
+        stream: Stream,
+        clock: Clock,
+    ) -> Result<Self, TrainError> {
         let mut planned = [Arena::planned("model"), Arena::planned("phase")];
         carve(config, setup, &stream, &mut planned)?;
         let device = stream.device().clone();
@@ -85,7 +90,9 @@ impl<'a> Run<'a> {
     /// # Errors
     /// When the checkpoint does not fit the configuration.
     pub fn restore(&mut self, folder: &RunFolder) -> Result<bool, TrainError> {
-        let Some(progress) = folder.load(&mut self.learner, self.reference.as_mut())? else { return Ok(false) };
+        let Some(progress) = folder.load(&mut self.learner, self.reference.as_mut())? else {
+            return Ok(false);
+        };
         self.started -= progress.seconds;
         self.progress = progress;
         Ok(true)
@@ -95,7 +102,11 @@ impl<'a> Run<'a> {
     ///
     /// # Errors
     /// What ended the run before its time; the last checkpoint stays.
-    pub fn train(&mut self, folder: &mut RunFolder, observer: &mut dyn Observer) -> Result<Ended, TrainError> {
+    pub fn train(
+        &mut self,
+        folder: &mut RunFolder,
+        observer: &mut dyn Observer,
+    ) -> Result<Ended, TrainError> {
         while self.progress.step < self.total_steps() {
             if self.progress.step == self.config.sft.steps && self.progress.before.is_none() {
                 self.begin_reinforcement(folder, observer)?;
@@ -121,14 +132,23 @@ impl<'a> Run<'a> {
     }
 
     /// Between the phases: the model is judged, becomes the reference, and its optimizer starts anew.
-    fn begin_reinforcement(&mut self, folder: &mut RunFolder, observer: &mut dyn Observer) -> Result<(), TrainError> {
+    fn begin_reinforcement(
+        &mut self,
+        folder: &mut RunFolder,
+        observer: &mut dyn Observer,
+    ) -> Result<(), TrainError> {
         self.learner.reset_moments();
         if let Some(reference) = &mut self.reference {
             self.learner.copy_weights(reference)?;
         }
         let before = self.held_out()?;
         observer.evaluated("held-out", &before.evaluated);
-        folder.keep_samples("before", &self.setup.data.held_out, &before.comparison, self.config.evaluation.samples)?;
+        folder.keep_samples(
+            "before",
+            &self.setup.data.held_out,
+            &before.comparison,
+            self.config.evaluation.samples,
+        )?;
         self.progress.before = Some(before.evaluated);
         self.validate(observer)?;
         Ok(())
@@ -139,7 +159,8 @@ impl<'a> Run<'a> {
         let began = (self.clock.0)();
         self.memory.reset();
         let limits = rl.pass_limits(0);
-        let mut pass = Pass::new(&self.learner.model.config, self.learner.model.dtype, limits, &mut self.memory)?;
+        let mut pass =
+            Pass::new(&self.learner.model.config, self.learner.model.dtype, limits, &mut self.memory)?;
         let plan = sft::SftPlan {
             rows: &self.setup.cold_start,
             seed: self.config.seed,
@@ -197,8 +218,13 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    fn evaluate_and_save(&mut self, folder: &mut RunFolder, observer: &mut dyn Observer) -> Result<(), TrainError> {
-        let (step, sft, last) = (self.progress.step, self.config.sft.steps, self.progress.step == self.total_steps());
+    fn evaluate_and_save(
+        &mut self,
+        folder: &mut RunFolder,
+        observer: &mut dyn Observer,
+    ) -> Result<(), TrainError> {
+        let (step, sft, last) =
+            (self.progress.step, self.config.sft.steps, self.progress.step == self.total_steps());
         let due = step > sft && ((step - sft).is_multiple_of(self.config.evaluation.every.max(1)) || last);
         if due {
             let score = self.validate(observer)?;

@@ -62,12 +62,17 @@ impl RunFolder {
             (Err(_), Resume::Yes) => return Err(folder(format!("holds no {CONFIG}: nothing to resume"))),
             (Ok(_), Resume::Yes) => {}
             (Err(_), Resume::No) => {
-                fs::create_dir_all(path).and_then(|()| fs::write(&at, &text)).map_err(|e| folder(e.to_string()))?;
+                fs::create_dir_all(path)
+                    .and_then(|()| fs::write(&at, &text))
+                    .map_err(|e| folder(e.to_string()))?;
             }
         }
         let keep = Keep { last: config.checkpoint.keep.max(1), better: Better::Higher };
-        let companions =
-            files.iter().filter(|(name, _)| *name != "config.json").map(|(name, bytes)| Companion { name: name.to_owned(), bytes: bytes.to_vec() }).collect();
+        let companions = files
+            .iter()
+            .filter(|(name, _)| *name != "config.json")
+            .map(|(name, bytes)| Companion { name: name.to_owned(), bytes: bytes.to_vec() })
+            .collect();
         let checkpoints = Checkpoints::new(path.join(CHECKPOINTS), keep);
         Ok(Self { path: path.to_owned(), checkpoints, companions, metrics: None, config: text })
     }
@@ -106,16 +111,19 @@ impl RunFolder {
     ) -> Result<(), TrainError> {
         let config = config_value(&learner.model);
         let weights = named(&learner.model);
-        let facts = Facts { version: learner.version, progress: progress.clone(), config: self.config.clone() };
+        let facts =
+            Facts { version: learner.version, progress: progress.clone(), config: self.config.clone() };
         let facts = serde_json::to_value(&facts).expect("facts are plain data");
         let mut tensors: Vec<Named<'_>> =
             learner.state().map(|(name, tensor)| Named { name, tensor: tensor.view() }).collect();
-        tensors.extend(reference.iter().flat_map(|model| named(model)).map(|Named { name, tensor }| {
-            Named { name: format!("{REFERENCE}{name}"), tensor }
-        }));
+        tensors.extend(
+            reference
+                .iter()
+                .flat_map(|model| named(model))
+                .map(|Named { name, tensor }| Named { name: format!("{REFERENCE}{name}"), tensor }),
+        );
         let state = State { step: progress.step, score, facts: &facts, tensors: &tensors };
-        let save =
-            Save { companions: &self.companions, state: Some(state), ..Save::new(&config, &weights) };
+        let save = Save { companions: &self.companions, state: Some(state), ..Save::new(&config, &weights) };
         self.checkpoints.save(&LocalDisk, &save)?;
         Ok(())
     }

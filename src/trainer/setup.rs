@@ -57,7 +57,8 @@ impl Setup {
             None => (Config::parse(DEMO_MODEL)?, None, demo::tokenizer()?),
         };
         let max_new_tokens = config.rollout.max_new_tokens;
-        let judge = Judge { rubric: rubrics(config)?, tokenizer, chat: ChatOptions::default(), max_new_tokens };
+        let judge =
+            Judge { rubric: rubrics(config)?, tokenizer, chat: ChatOptions::default(), max_new_tokens };
         let (splits, hash) = pairs(config)?;
         let pairs = [splits[0].clone(), splits[2].clone()];
         let data = TrainingData::prepare(&judge, splits, hash, &config.data)?;
@@ -73,7 +74,10 @@ impl Setup {
         let known = self.judge.tokenizer.vocab_size();
         match () {
             () if longest > self.model.positions => {
-                let reason = format!("{longest} tokens with the judgement, the model has {} positions", self.model.positions);
+                let reason = format!(
+                    "{longest} tokens with the judgement, the model has {} positions",
+                    self.model.positions
+                );
                 refuse("data.max_prompt_tokens", reason)
             }
             () if known > self.model.vocabulary => {
@@ -143,15 +147,16 @@ fn cold_start(config: &TrainConfig, judge: &Judge) -> Result<Vec<SftRow>, TrainE
         return Ok(Vec::new());
     }
     let end = judge.tokenizer.eos().first().copied();
-    let rows = demo::openings(config.seed, COLD_START_ROWS, config.sft.share_right).into_iter().map(|opening| {
-        let reading = &opening.reading;
-        let subject =
-            Subject { task: &reading.task, messages: &reading.messages, response: &reading.response };
-        let prompt = judge.prompt(subject)?;
-        let completion = judge.tokenizer.encode(&opening.verdict_text()).map_err(JudgeError::from)?;
-        let completion = completion.into_iter().chain(end);
-        Ok(SftRow { prompt: ids(prompt.iter().copied()), completion: ids(completion) })
-    });
+    let rows =
+        demo::openings(config.seed, COLD_START_ROWS, config.sft.share_right).into_iter().map(|opening| {
+            let reading = &opening.reading;
+            let subject =
+                Subject { task: &reading.task, messages: &reading.messages, response: &reading.response };
+            let prompt = judge.prompt(subject)?;
+            let completion = judge.tokenizer.encode(&opening.verdict_text()).map_err(JudgeError::from)?;
+            let completion = completion.into_iter().chain(end);
+            Ok(SftRow { prompt: ids(prompt.iter().copied()), completion: ids(completion) })
+        });
     rows.collect()
 }
 

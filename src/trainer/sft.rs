@@ -1,8 +1,8 @@
 //! Supervised steps: the cold start that teaches reading and the output grammar.
 
-use super::learner::{Learner, Objective, Pass};
 use super::TrainError;
 use super::data::step_rows;
+use super::learner::{Learner, Objective, Pass};
 use crate::grpo::{self, Example};
 use crate::ops::grpo_loss::LossSums;
 use crate::optimizer::{OptimizerConfig, Update};
@@ -52,7 +52,12 @@ pub struct SftPlan<'a> {
 ///
 /// # Errors
 /// When a row is larger than a leaf.
-pub fn step(learner: &mut Learner, plan: SftPlan<'_>, step: u64, pass: &mut Pass) -> Result<SftStep, TrainError> {
+pub fn step(
+    learner: &mut Learner,
+    plan: SftPlan<'_>,
+    step: u64,
+    pass: &mut Pass,
+) -> Result<SftStep, TrainError> {
     let rows = step_rows(plan.seed, step, plan.batch, plan.rows.len());
     let examples: Vec<Example<'_>> = rows
         .iter()
@@ -66,5 +71,11 @@ pub fn step(learner: &mut Learner, plan: SftPlan<'_>, step: u64, pass: &mut Pass
     }
     let update = learner.update(plan.optimizer, step + 1)?;
     let (rows, targets) = (batch.counts.rows, batch.counts.targets);
-    Ok(SftStep { loss: sums.loss, entropy: sums.token_entropy / targets.max(1) as f64, rows, targets, update })
+    Ok(SftStep {
+        loss: sums.loss,
+        entropy: sums.token_entropy / targets.max(1) as f64,
+        rows,
+        targets,
+        update,
+    })
 }

@@ -3,7 +3,9 @@
 use super::learner::{Learner, Objective, Pass, PassLimits, log_probabilities};
 use super::{RlConfig, RolloutConfig, TrainError};
 use crate::evaluation::{Judge, PreparedPair, Reading};
-use crate::grpo::{self, Advantage, Counts, Group, GroupAdvantages, Life, LossConfig, Scored, Sharing, TrainBatch};
+use crate::grpo::{
+    self, Advantage, Counts, Group, GroupAdvantages, Life, LossConfig, Scored, Sharing, TrainBatch,
+};
 use crate::ops::grpo_loss::LossSums;
 use crate::ops::head;
 use crate::optimizer::Update;
@@ -223,7 +225,12 @@ impl RolloutConfig {
 ///
 /// # Errors
 /// When the arena is full.
-pub fn plan(learner: &Model, rollout: &RolloutConfig, rl: &RlConfig, memory: &mut Arena) -> Result<(), ArenaError> {
+pub fn plan(
+    learner: &Model,
+    rollout: &RolloutConfig,
+    rl: &RlConfig,
+    memory: &mut Arena,
+) -> Result<(), ArenaError> {
     drop(Engine::new(&learner.config, learner.dtype, rollout.limits(), memory)?);
     memory.reset();
     let sequences = 2 * rl.pairs * rollout.samples as usize;
