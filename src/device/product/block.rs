@@ -4,17 +4,20 @@ use std::ops::Range;
 use super::lanes::Lanes;
 use super::pack::{self, Strip};
 use super::panels::Panels;
+use super::tile::Sums;
 use super::{LEAF, Matrix, Write};
 use crate::device::{BlockMut, Float, Region, Scalar};
 
 /// Most rows of `a` at once: as many as amortise packing `b`.
-const MOST_ROWS: usize = 384;
+const MOST_ROWS: usize = 576;
 /// Most columns of `b` at once: packed, half of a second-level cache.
 const MOST_COLUMNS: usize = 256;
 /// Most columns that share one packing of `a`.
 const SPAN: usize = 1024;
-/// Panels of `a` up to which those of `b` are packed one by one and need no room in the cache.
-const FEW: usize = 2;
+/// Panels of `a` up to which `b` is packed piece by piece.
+const FEW: usize = 3;
+/// Steps of k in a piece: packed, half of a first-level cache.
+const PIECE: usize = 128;
 /// Numbers that `a` may take, packed.
 const ROOM: usize = 1536 * LEAF;
 /// Numbers of scratch memory a thread keeps.
@@ -44,13 +47,22 @@ pub(super) unsafe fn product<L, A, B, C>(
     }
     MEMORY.with_borrow_mut(|memory| {
         let mut scratch = Scratch::new(bytemuck::cast_slice_mut(memory.memory_mut().host()));
-        for rows in chunks(a.size[0], MOST_ROWS) {
+        let m = a.size[0];
+        let parts = m.div_ceil(MOST_ROWS);
+        for part in 0..parts {
+            let rows = m * part / parts..m * (part + 1) / parts;
             let a = a.rows(rows.clone());
             let mut part = Part { a, b, first: rows.start, c, write };
             // SAFETY: the caller's.
             unsafe { part.run::<L>(&mut scratch) }
         }
     });
+}
+
+/// The piece of a leaf that starts at step `from`; empty behind the leaf's end.
+fn piece<T: Copy>(lines: Matrix<'_, T>, from: usize) -> Matrix<'_, T> {
+    let [count, depth] = lines.size;
+    lines.part(0..count, from.min(depth)..depth.min(from + PIECE))
 }
 
 /// Consecutive ranges of `most` (the last may be shorter).
@@ -119,11 +131,46 @@ where
                 }
                 let leaf = Leaf { span: span.clone(), k: range, first, last };
                 for columns in chunks(span.len(), group) {
-                    let columns = span.start + columns.start..span.start + columns.end;
+                    let group = span.start + columns.start..span.start + columns.end;
+                    let place = (at, &mut *scratch);
                     // SAFETY: the caller's.
-                    unsafe { self.meet::<L>(rows, columns, &leaf, (at, &mut *scratch)) }
+                    match rows.count {
+                        ..=FEW => unsafe { self.stream::<L>(rows, group, &leaf, place) },
+                        _ => unsafe { self.meet::<L>(rows, group, &leaf, place) },
+                    }
                 }
             }
+        }
+    }
+
+    /// A few rows need each number of `b` once or twice, so it is packed in pieces that stay in the first-level cache, and
+    /// tiles take their sums along from piece to piece.
+    unsafe fn stream<L: Lanes<Sum = S>>(
+        &mut self,
+        rows: Panels,
+        columns: Range<usize>,
+        leaf: &Leaf,
+        (at, scratch): (usize, &mut Scratch<'_, S>),
+    ) {
+        let (depth, panels) = (leaf.k.len(), Panels::new(columns.len(), L::N, 2));
+        let (lines, width) = (self.b.part(leaf.k.clone(), columns.clone()).transposed(), panels.room());
+        for from in (0..depth.max(1)).step_by(PIECE) {
+            let (lines, rest) = (piece(lines, from), piece(lines, from + PIECE));
+            let next = if rest.size[1] > 0 { rest } else { piece(self.after(leaf, &columns), 0) };
+            let steps = lines.size[1];
+            // SAFETY: the caller's.
+            unsafe { L::pack(Strip { lines, panels, next }, scratch.b) }
+            for row in rows.iter() {
+                let a = &scratch.a[at + row.lines.start * depth + from * row.width..][..steps * row.width];
+                let tile = &mut scratch.tile[row.lines.start * width..][..row.width * width];
+                let sums = if from == 0 { Sums::Fresh } else { Sums::Held };
+                // SAFETY: the caller's.
+                unsafe { L::tile(row.width, a, &scratch.b[..width * steps], (tile, sums)) }
+            }
+        }
+        for row in rows.iter() {
+            let tile = &scratch.tile[row.lines.start * width..][..row.width * width];
+            self.add(leaf, [row.lines.clone(), columns.clone()], tile, scratch.totals);
         }
     }
 
@@ -149,7 +196,7 @@ where
                 let columns = group.start + column.lines.start..group.start + column.lines.end;
                 self.bring(leaf, [row.lines.clone(), columns.clone()], scratch.totals);
                 // SAFETY: the caller's.
-                unsafe { L::tile(row.width, a, b, tile) }
+                unsafe { L::tile(row.width, a, b, (&mut *tile, Sums::Fresh)) }
                 self.add(leaf, [row.lines.clone(), columns], tile, scratch.totals);
             }
         }

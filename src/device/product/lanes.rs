@@ -1,8 +1,9 @@
 use std::arch::x86_64::*;
 
+use super::busy;
 use super::near::{self, Place};
 use super::pack::{self, Strip};
-use super::{busy, tile};
+use super::tile::{self, Sums};
 use crate::device::{Float, Scalar};
 
 /// Most lanes of any register, and the side of the squares that are transposed in registers.
@@ -42,11 +43,11 @@ pub trait Lanes: Copy {
     /// # Safety
     /// As for [`Lanes::splat`] and [`pack::body`].
     unsafe fn pack<T: Scalar<Sum = Self::Sum>>(strip: Strip<'_, T>, out: &mut [Self::Sum]);
-    /// [`tile::body`] in these instructions, for `rows` rows and `out.len() / rows / N` registers a row.
+    /// [`tile::body`] in these instructions, for `rows` rows and `out.0.len() / rows / N` registers a row.
     ///
     /// # Safety
     /// As for [`Lanes::splat`] and [`tile::body`].
-    unsafe fn tile(rows: usize, a: &[Self::Sum], b: &[Self::Sum], out: &mut [Self::Sum]);
+    unsafe fn tile(rows: usize, a: &[Self::Sum], b: &[Self::Sum], out: (&mut [Self::Sum], Sums));
     /// [`near::body`] in these instructions, for `rows` rows and `columns / N` registers a row: one or two.
     ///
     /// # Safety
@@ -121,8 +122,8 @@ macro_rules! lanes {
                 unsafe { busy::body::<Self>(rounds, out) }
             }
             #[target_feature(enable = $features)]
-            unsafe fn tile(rows: usize, a: &[$sum], b: &[$sum], out: &mut [$sum]) {
-                let full = out.len() == 2 * rows * $n;
+            unsafe fn tile(rows: usize, a: &[$sum], b: &[$sum], out: (&mut [$sum], Sums)) {
+                let full = out.0.len() == 2 * rows * $n;
                 // SAFETY: the caller's.
                 match (rows, full) {
                     $(($rows, true) => unsafe { tile::body::<Self, $rows, 2>(a, b, out) },

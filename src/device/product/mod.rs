@@ -36,7 +36,7 @@ const HAND_OVER: usize = 1 << 21;
 /// Tasks per thread, so that a thread that is held up holds up little.
 const TASKS: usize = 8;
 /// Fewest rows and columns of a task, unless there are no more.
-const FEWEST: [usize; 2] = [48, 64];
+const FEWEST: [usize; 2] = [192, 256];
 
 /// c (= or +=) a b on all threads.
 pub fn product<A, B, C>(host: &Host, a: Matrix<'_, A>, b: Matrix<'_, B>, c: MatrixMut<'_, C>, write: Write)

@@ -63,8 +63,9 @@ unsafe fn across<L: Lanes, T: Scalar<Sum = L::Sum>>(
 ) {
     let depth = lines.size[1];
     let whole = depth - depth % L::N;
-    for p in (0..whole).step_by(L::N) {
-        for first in panel.lines.clone().step_by(L::N) {
+    // One square's lines after another: twice as many at once would share too few ways of the first-level cache.
+    for first in panel.lines.clone().step_by(L::N) {
+        for p in (0..whole).step_by(L::N) {
             ahead.bring(L::N * L::N * size_of::<T>() / CACHE_LINE);
             let count = L::N.min(panel.lines.end - first);
             let to = p * panel.width + first - panel.lines.start;
@@ -168,17 +169,18 @@ impl<'a, T: Copy> Ahead<'a, T> {
         Self { lines, at: [0, 0] }
     }
 
-    /// Brings the next `count` cache lines nearer.
+    /// Brings the next `count` cache lines nearer, as far as the line reaches.
     #[inline(always)]
     fn bring(&mut self, count: usize) {
-        for _ in 0..count.max(1) {
-            let [line, p] = self.at;
-            if line < self.lines.size[0] {
-                // SAFETY: a hint.
-                unsafe { _mm_prefetch::<_MM_HINT_T1>(self.lines.pointer(line, p).cast()) }
-                let p = p + CACHE_LINE / size_of::<T>();
-                self.at = if p < self.lines.size[1] { [line, p] } else { [line + 1, 0] };
+        let [line, p] = self.at;
+        if line < self.lines.size[0] {
+            let from = self.lines.pointer(line, p).cast::<i8>();
+            for i in 0..count.max(1) {
+                // SAFETY: a hint; it may point anywhere.
+                unsafe { _mm_prefetch::<_MM_HINT_T1>(from.wrapping_add(i * CACHE_LINE)) }
             }
+            let p = p + count.max(1) * CACHE_LINE / size_of::<T>();
+            self.at = if p < self.lines.size[1] { [line, p] } else { [line + 1, 0] };
         }
     }
 }

@@ -1,7 +1,16 @@
 use super::lanes::Lanes;
 
-/// Rows r of a tile and `V` registers of columns stay in registers over one leaf: out = sum over p of a[p][r] b[p][column], a
-/// chain of fused multiply-adds from zero in ascending p for each element, whatever `M` and `V`.
+/// What a tile's sums start from.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Sums {
+    /// Zero.
+    Fresh,
+    /// What the output holds: the sums over the steps before.
+    Held,
+}
+
+/// Rows r of a tile and `V` registers of columns stay in registers over one leaf: out (=, +=) sum over p of
+/// a[p][r] b[p][column], a chain of fused multiply-adds in ascending p for each element, whatever `M` and `V`.
 ///
 /// # Safety
 /// The CPU has the register's instructions.
@@ -9,7 +18,7 @@ use super::lanes::Lanes;
 pub(super) unsafe fn body<L: Lanes, const M: usize, const V: usize>(
     a: &[L::Sum],
     b: &[L::Sum],
-    out: &mut [L::Sum],
+    (out, held): (&mut [L::Sum], Sums),
 ) {
     let depth = a.len() / M;
     assert!(b.len() == depth * V * L::N && out.len() == M * V * L::N, "a tile's packed operands");
@@ -17,6 +26,11 @@ pub(super) unsafe fn body<L: Lanes, const M: usize, const V: usize>(
     // `depth` of each; the registers stored fill `out`.
     unsafe {
         let mut sums = [[L::splat(crate::device::Float::from_f64(0.0)); V]; M];
+        if held == Sums::Held {
+            for (i, sum) in sums.as_flattened_mut().iter_mut().enumerate() {
+                *sum = L::load(out.as_ptr().add(i * L::N));
+            }
+        }
         let (mut a, mut b) = (a.as_ptr(), b.as_ptr());
         for _ in 0..depth {
             let row: [L; V] = std::array::from_fn(|v| L::load(b.add(v * L::N)));
