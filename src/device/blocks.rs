@@ -28,15 +28,6 @@ impl<'a, T> BlockMut<'a, T> {
         Self { start, stride, rows: 0..rows, columns: 0..columns, life: PhantomData }
     }
 
-    /// The same without the columns before `first`.
-    pub(super) fn columns_from(&mut self, first: usize) -> BlockMut<'_, T> {
-        assert!(first <= self.columns.len(), "column {first} of {}", self.columns.len());
-        // SAFETY: the column lies inside the block, or one past its end.
-        let start = unsafe { self.start.add(first) };
-        let (rows, columns) = (self.rows.clone(), self.columns.start + first..self.columns.end);
-        BlockMut { start, stride: self.stride, rows, columns, life: PhantomData }
-    }
-
     /// Where its first element lies, and the distance from one row to the next.
     pub(super) fn origin(&mut self) -> (*mut T, usize) {
         (self.start.as_ptr(), self.stride)

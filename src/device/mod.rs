@@ -17,7 +17,7 @@ pub use float::{Float, Scalar};
 pub use host::Host;
 pub use mapped::MappedFile;
 pub use memory::{Memory, MemoryMut, Region};
-pub use product::{LEAF, Matrix, MatrixMut, Write, product, product_near, product_serial};
+pub use product::{LEAF, Matrix, MatrixMut, Start, Write, product, product_near, product_serial};
 pub use stream::Stream;
 
 /// A place to compute. Closed: operators match on it once.

@@ -17,7 +17,7 @@ use super::{BlockMut, Host, Scalar, grid_mut};
 
 pub(super) use lanes::Vectored;
 pub use matrix::{Matrix, MatrixMut};
-pub use near::product_near;
+pub use near::{Start, product_near};
 
 /// Length of the runs of k that are summed from zero before they are added up.
 pub const LEAF: usize = 512;

@@ -1,5 +1,6 @@
 use super::super::kv_append::{BLOCK, PoolShape};
 use super::{Keys, OpError, Source, Span, expect_dims, expect_dtype};
+use crate::device::LEAF;
 use crate::dims;
 use crate::tensor::View;
 
@@ -47,6 +48,9 @@ pub(super) fn shape(op: &'static str, q: View<'_>, keys: Keys<'_>) -> Result<Sha
         return Err(refused(format!(
             "{heads} query heads of {d} dims do not share {kv_heads} key heads evenly"
         )));
+    }
+    if d > LEAF {
+        return Err(refused(format!("heads of {d} dims: scores are one chain of at most {LEAF}")));
     }
     Ok(Shape { n, heads, kv_heads, group: heads / kv_heads, d })
 }

@@ -1,11 +1,11 @@
 use std::ops::Range;
 
 use super::checks::Shape;
-use super::lanes::{Tile, tiles};
+use super::lanes::{Tile, batches, tiles};
 use super::rows::{KeyRows, Pair};
 use super::weights::Weights;
 use super::{CHUNK, Span};
-use crate::device::{BlockMut, Float, Host, Write, grid_mut, product_near};
+use crate::device::{BlockMut, Float, Host, Start, grid_mut, product_near};
 use crate::tensor::Element;
 
 /// A task for each (tile of a span, key head), with its own blocks of out and lse.
@@ -29,18 +29,20 @@ pub(super) fn host<T: Element>(
     let lses = grid_mut(lse, shape.heads, &bounds, &columns(shape.group));
     let parts = parts.into_iter().flat_map(|part| (0..shape.kv_heads).map(move |head| (part, head)));
     let tasks: Vec<_> = parts.zip(outs.into_iter().zip(lses)).collect();
-    host.run(tasks, |(((tile, keys), head), (mut out, mut lse))| {
-        let mut sums = Sums::new(tile, tile.gather(q, &shape, head), shape.d);
-        for from in (0..tile.keys()).step_by(CHUNK) {
-            sums.chunk(keys, head, from..tile.keys().min(from + CHUNK));
+    host.run(batches(tasks, host.threads()), |batch| {
+        let mut sums = Sums::new(shape.d);
+        for (((tile, keys), head), (mut out, mut lse)) in batch {
+            sums.begin(tile, |rows| tile.gather(q, &shape, head, rows));
+            for from in (0..tile.keys()).step_by(CHUNK) {
+                sums.chunk(tile, (keys, head), from..tile.keys().min(from + CHUNK));
+            }
+            sums.finish(tile, &mut out, &mut lse);
         }
-        sums.finish(&mut out, &mut lse);
     });
 }
 
 /// The running (M, L, O) of a tile, and the chunk in work.
 struct Sums<F> {
-    tile: Tile,
     d: usize,
     scale: F,
     weights: Weights<F>,
@@ -48,11 +50,12 @@ struct Sums<F> {
     all: Part<F>,
     /// Of this chunk.
     chunk: Part<F>,
-    /// Widened keys, then values of the chunk [keys, D].
+    /// Widened keys or values [keys, D].
     room: Vec<F>,
 }
 
-/// What a run of keys adds up to: for each row the largest score, the sum of weights, and the weighted values [rows, D].
+/// What a run of keys adds up to: for each lane the largest score and the sum of weights, and the weighted values [rows, D].
+#[derive(Default)]
 pub(super) struct Part<F> {
     pub(super) m: Vec<F>,
     pub(super) l: Vec<F>,
@@ -60,28 +63,50 @@ pub(super) struct Part<F> {
 }
 
 impl<F: Float> Part<F> {
-    fn new(lanes: usize, rows: usize, d: usize) -> Self {
-        Self { m: vec![F::NEG_INFINITY; lanes], l: vec![F::ZERO; lanes], o: vec![F::ZERO; rows * d] }
+    fn resize(&mut self, lanes: usize, len: usize) {
+        self.m.resize(lanes, F::ZERO);
+        self.l.resize(lanes, F::ZERO);
+        self.o.resize(len, F::ZERO);
     }
 }
 
 impl<F: Element<Acc = F> + Float> Sums<F> {
-    fn new(tile: Tile, q: Vec<F>, d: usize) -> Self {
-        let [all, chunk] = [0, 1].map(|_| Part::new(tile.lanes(), tile.rows(), d));
+    fn new(d: usize) -> Self {
         let scale = F::ONE / F::from_f64(d as f64).sqrt();
-        Self { tile, d, scale, weights: Weights::new(tile, q, d), all, chunk, room: Vec::new() }
+        let [all, chunk] = Default::default();
+        Self { d, scale, weights: Weights::default(), all, chunk, room: Vec::new() }
+    }
+
+    /// Starts a tile, whose queries [rows, D] `gather` fetches.
+    fn begin(&mut self, tile: Tile, gather: impl FnOnce(&mut Vec<F>)) {
+        gather(&mut self.room);
+        self.weights.begin(tile, &self.room, self.d);
+        for part in [&mut self.all, &mut self.chunk] {
+            part.resize(tile.lanes(), tile.rows() * self.d);
+        }
     }
 
     /// Takes the keys at `positions`, one chunk, into the running sums.
-    fn chunk<T: Element<Acc = F>>(&mut self, keys: &KeyRows<'_, T>, head: usize, positions: Range<usize>) {
-        let first = positions.start;
-        let k = keys.matrix(Pair::K, head, positions.clone(), &mut self.room);
-        self.weights.score(k, self.scale, first);
-        self.weights.weigh(&mut self.chunk);
-        let v = keys.matrix(Pair::V, head, positions, &mut self.room);
-        let rows = self.tile.rows();
-        let mut o = BlockMut::new(&mut self.chunk.o, [rows, self.d], self.d);
-        product_near(self.weights.rows(), v, &mut o, Write::Set);
+    fn chunk<T: Element<Acc = F>>(
+        &mut self,
+        tile: Tile,
+        (keys, head): (&KeyRows<'_, T>, usize),
+        positions: Range<usize>,
+    ) {
+        let (first, rows) = (positions.start, tile.rows());
+        self.weights.resize(positions.len());
+        for part in keys.parts(positions.clone()) {
+            let k = keys.matrix(Pair::K, head, &part, &mut self.room);
+            self.weights.score(k, part.positions.start - first);
+        }
+        self.weights.weigh(self.scale, first, &mut self.chunk);
+        for part in keys.parts(positions) {
+            let v = keys.matrix(Pair::V, head, &part, &mut self.room);
+            let at = part.positions.start - first..part.positions.end - first;
+            let start = if at.start == 0 { Start::Zero } else { Start::Old };
+            let mut o = BlockMut::new(&mut self.chunk.o, [rows, self.d], self.d);
+            product_near(self.weights.rows().part(0..rows, at), v, &mut o, start);
+        }
         if first == 0 {
             std::mem::swap(&mut self.all, &mut self.chunk);
         } else {
@@ -101,14 +126,19 @@ impl<F: Element<Acc = F> + Float> Sums<F> {
         }
     }
 
-    fn finish<T: Element<Acc = F>>(mut self, out: &mut BlockMut<'_, T>, lse: &mut BlockMut<'_, F>) {
+    fn finish<T: Element<Acc = F>>(
+        &mut self,
+        tile: Tile,
+        out: &mut BlockMut<'_, T>,
+        lse: &mut BlockMut<'_, F>,
+    ) {
         for (o, l) in self.all.o.chunks_exact_mut(self.d).zip(&self.all.l) {
             o.iter_mut().for_each(|o| *o /= *l);
         }
-        self.tile.write(&self.all.o, out, 0);
-        for i in 0..self.tile.queries {
+        tile.write(&self.all.o, out, 0);
+        for i in 0..tile.queries {
             for (g, lse) in lse.row(i).iter_mut().enumerate() {
-                let r = i * self.tile.group + g;
+                let r = i * tile.group + g;
                 *lse = self.all.m[r] + self.all.l[r].ln();
             }
         }

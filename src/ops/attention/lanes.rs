@@ -11,10 +11,10 @@ use crate::tensor::Element;
 const ROWS: usize = 64;
 
 /// Lanes come in whole registers of this many.
-const REGISTER: usize = 16;
+pub(super) const REGISTER: usize = 16;
 
 /// Some queries of a span under one key head.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Tile {
     /// First packed row.
     pub(super) row: usize,
@@ -59,27 +59,26 @@ impl Tile {
     }
 
     /// The tile's rows of `data` [N, H, D] under key head `head`, as [rows, D].
-    pub(super) fn gather<T: Element>(&self, data: &[T], shape: &Shape, head: usize) -> Vec<T::Acc> {
+    pub(super) fn gather<T: Element>(&self, data: &[T], shape: &Shape, head: usize, rows: &mut Vec<T::Acc>) {
         let (part, wide) = (self.group * shape.d, shape.heads * shape.d);
-        let mut rows = Vec::with_capacity(self.queries * part);
+        rows.clear();
         for i in 0..self.queries {
             let from = (self.row + i) * wide + head * part;
             rows.extend(data[from..from + part].iter().map(|x| x.load()));
         }
-        rows
     }
 
     /// [rows, D] turned to [D, lanes], zeros in the lanes beyond the rows.
-    pub(super) fn columns<F: Float>(&self, rows: &[F], d: usize) -> Vec<F> {
+    pub(super) fn columns<F: Float>(&self, rows: &[F], d: usize, columns: &mut Vec<F>) {
         let lanes = self.lanes();
-        let mut columns = vec![F::ZERO; d * lanes];
+        columns.clear();
+        columns.resize(d * lanes, F::ZERO);
         for (first, block) in (0..).step_by(REGISTER).zip(rows.chunks(REGISTER * d)) {
             for (i, column) in columns.chunks_exact_mut(lanes).enumerate() {
                 let column = &mut column[first..first + REGISTER];
                 column.iter_mut().zip(block[i..].iter().step_by(d)).for_each(|(to, from)| *to = *from);
             }
         }
-        columns
     }
 
     /// Writes `rows` [rows, D] to `block` [queries, G D] from its row `first` on, negative zeros made positive.
@@ -90,4 +89,14 @@ impl Tile {
             block.row(first + i).iter_mut().zip(stored).for_each(|(out, x)| *out = x);
         }
     }
+}
+
+/// `tasks` in batches that share their scratch memory, about eight to a thread.
+pub(super) fn batches<T>(tasks: Vec<T>, threads: usize) -> Vec<Vec<T>> {
+    let len = tasks.len().div_ceil(8 * threads).max(1);
+    let mut tasks = tasks.into_iter();
+    std::iter::from_fn(|| {
+        Some(tasks.by_ref().take(len).collect::<Vec<_>>()).filter(|batch| !batch.is_empty())
+    })
+    .collect()
 }

@@ -15,10 +15,9 @@
 //! key adds exact zeros, so the bits of a row depend on nothing but its own query and the keys it sees: not on where the keys
 //! lie, on its neighbours, or on threads.
 //!
-//! Order of sums, backward. Σ dout out is summed as a row of [`rms_norm`](super::rms_norm). dq adds its chunks' chains (ascending keys, from zero) in
-//! ascending order. dk and dv add one chain per query tile of a span (ascending queries, heads of the group inside, from zero),
-//! tiles ascending, spans ascending: a prompt collects from its continuations in their order. Tiles depend on the span's own
-//! length only. Chains longer than [`LEAF`](crate::device::LEAF) are cut as every product is.
+//! Order of sums, backward. Σ dout out is summed as a row of [`rms_norm`](super::rms_norm) is. Each element of dq is one chain of
+//! fused multiply-adds over ascending keys from zero; each of dk and dv one chain from zero over ascending spans (a prompt
+//! collects from its continuations in their order), queries, heads of the group.
 
 mod backward;
 mod checks;

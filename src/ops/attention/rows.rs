@@ -26,6 +26,13 @@ pub(super) struct Run {
     stride: usize,
 }
 
+/// Some positions of one run.
+#[derive(Clone, Debug)]
+pub(super) struct KeyPart<'a> {
+    pub(super) positions: Range<usize>,
+    pub(super) run: &'a Run,
+}
+
 /// The keys and values that a span sees, by position.
 #[derive(Debug)]
 pub(super) struct KeyRows<'a, T> {
@@ -70,38 +77,39 @@ pub(super) fn of_spans<'a, T: Element>(keys: Keys<'a>, spans: &[Span], shape: &S
 }
 
 impl<T: Element> KeyRows<'_, T> {
-    /// The rows of one head at `positions` as [positions, D]: where they lie, if they are of the accumulator's type and equally
-    /// spaced, else widened into `room`.
+    /// Cuts `positions` into parts of at most a block, each inside one run.
+    pub(super) fn parts(&self, positions: Range<usize>) -> impl Iterator<Item = KeyPart<'_>> {
+        let inside = move |run: &Run| {
+            run.keys.start.max(positions.start)..run.keys.end.min(positions.end).max(positions.start)
+        };
+        self.runs.iter().flat_map(move |run| {
+            let keys = inside(run);
+            let end = keys.end;
+            keys.step_by(BLOCK).map(move |from| KeyPart { positions: from..end.min(from + BLOCK), run })
+        })
+    }
+
+    /// The rows of one head as [keys, D]: where they lie if they are of the accumulator's type, else widened into `room`.
     pub(super) fn matrix<'s>(
         &'s self,
         pair: Pair,
         head: usize,
-        positions: Range<usize>,
+        keys: &KeyPart<'_>,
         room: &'s mut Vec<T::Acc>,
     ) -> Matrix<'s, T::Acc> {
-        let (size, memory) = ([positions.len(), self.d], self.memory[pair as usize]);
-        let within = |run: &&Run| run.keys.start <= positions.start && positions.end <= run.keys.end;
-        if let Some(run) = self.runs.iter().find(within)
+        let (count, run) = (keys.positions.len(), keys.run);
+        let from =
+            run.at[pair as usize] + (keys.positions.start - run.keys.start) * run.stride + head * self.head;
+        let memory = &self.memory[pair as usize][from..];
+        if T::DTYPE == T::DTYPE.accumulator()
             && let Ok(memory) = bytemuck::try_cast_slice(memory)
-            && T::DTYPE == T::DTYPE.accumulator()
         {
-            return Matrix::strided(
-                &memory[self.at(run, pair, head, positions.start)..],
-                size,
-                [run.stride, 1],
-            );
+            return Matrix::strided(memory, [count, self.d], [run.stride, 1]);
         }
         room.clear();
-        for run in &self.runs {
-            for key in run.keys.start.max(positions.start)..run.keys.end.min(positions.end) {
-                let from = self.at(run, pair, head, key);
-                room.extend(memory[from..from + self.d].iter().map(|x| x.load()));
-            }
+        for row in memory.chunks(run.stride).take(count) {
+            room.extend(row[..self.d].iter().map(|x| x.load()));
         }
-        Matrix::new(room, size[0], size[1])
-    }
-
-    fn at(&self, run: &Run, pair: Pair, head: usize, key: usize) -> usize {
-        run.at[pair as usize] + (key - run.keys.start) * run.stride + head * self.head
+        Matrix::new(room, count, self.d)
     }
 }
