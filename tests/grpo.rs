@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use patarm::dims;
 use patarm::grpo::{
-    Advantage, DeadGroups, Example, Group, GrpoError, Life, Loss, LossConfig, Packed, Scored, Sharing,
-    TrainBatch, pack, pack_examples,
+    Advantage, AdvantageConfig, DeadGroups, Example, Group, GrpoError, Life, Loss, LossConfig, Packed,
+    Scored, Sharing, TrainBatch, pack, pack_examples,
 };
 use patarm::ops::attention::Source;
 use patarm::record::{Finish, Rollout, Sampling, SeedKey};
@@ -212,6 +212,23 @@ fn what_does_not_fit_or_agree_is_refused_by_name() {
     groups[2].rollouts[0].reference = None;
     let error = pack(&groups, &config, Sharing::Prefix, 64).expect_err("refused");
     assert!(matches!(error, GrpoError::NoReference { sequence: 5 }));
+}
+
+#[test]
+fn settings_out_of_range_are_refused_by_name() {
+    let default = LossConfig::default();
+    assert!(default.check().is_ok() && AdvantageConfig::default().check().is_ok());
+    let broken = [
+        ("loss.clip_low", LossConfig { clip_low: 1.5, ..default }),
+        ("loss.clip_high", LossConfig { clip_high: f64::NAN, ..default }),
+        ("loss.kl", LossConfig { kl: -0.1, ..default }),
+        ("loss.entropy", LossConfig { entropy: f64::INFINITY, ..default }),
+    ];
+    for (setting, config) in broken {
+        let error = config.check().expect_err(setting).to_string();
+        assert!(error.starts_with(&format!("{setting} = ")), "{error}");
+    }
+    assert!(AdvantageConfig { eps: 0.0, ..AdvantageConfig::default() }.check().is_err());
 }
 
 #[test]

@@ -1,5 +1,6 @@
 use serde::{Deserialize, Serialize};
 
+use super::{GrpoError, refuse};
 use crate::reward::Reward;
 
 /// How much better a sequence did than its group.
@@ -31,6 +32,16 @@ pub struct AdvantageConfig {
 impl Default for AdvantageConfig {
     fn default() -> Self {
         Self { estimator: Estimator::default(), eps: 1e-4 }
+    }
+}
+
+impl AdvantageConfig {
+    /// Checks the setting's range.
+    ///
+    /// # Errors
+    /// When `eps` is not above 0.
+    pub fn check(&self) -> Result<(), GrpoError> {
+        refuse(&[("advantage.eps", self.eps, self.eps > 0.0 && self.eps.is_finite(), "above 0")])
     }
 }
 

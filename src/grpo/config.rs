@@ -1,5 +1,6 @@
 use serde::{Deserialize, Serialize};
 
+use super::{GrpoError, refuse};
 use crate::ops::grpo_loss::GrpoLoss;
 
 /// How the policy and KL terms are normalised over the whole optimizer step.
@@ -57,6 +58,20 @@ impl Default for LossConfig {
 }
 
 impl LossConfig {
+    /// Checks every setting's range.
+    ///
+    /// # Errors
+    /// The first setting out of range.
+    pub fn check(&self) -> Result<(), GrpoError> {
+        let not_negative = |x: f64| x >= 0.0 && x.is_finite();
+        refuse(&[
+            ("loss.clip_low", self.clip_low, (0.0..=1.0).contains(&self.clip_low), "0 to 1"),
+            ("loss.clip_high", self.clip_high, not_negative(self.clip_high), "at least 0"),
+            ("loss.kl", self.kl, not_negative(self.kl), "at least 0"),
+            ("loss.entropy", self.entropy, not_negative(self.entropy), "at least 0"),
+        ])
+    }
+
     /// The operator's settings.
     pub fn settings(&self) -> GrpoLoss {
         GrpoLoss { clip_low: self.clip_low, clip_high: self.clip_high, kl: self.kl, entropy: self.entropy }

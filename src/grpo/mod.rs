@@ -16,12 +16,30 @@ pub use config::{DeadGroups, Loss, LossConfig};
 pub use evaluate::{Measured, evaluate, supervised};
 pub use weights::{sequence_mean, token_mean};
 
+/// Refuses the first setting that does not fit, of (name, value, whether it fits, what it must be).
+fn refuse(settings: &[(&'static str, f64, bool, &'static str)]) -> Result<(), GrpoError> {
+    match settings.iter().find(|setting| !setting.2) {
+        None => Ok(()),
+        Some(&(setting, value, _, range)) => Err(GrpoError::Setting { setting, value, range }),
+    }
+}
+
 /// Why a batch or a loss could not be made.
 #[derive(Debug, thiserror::Error)]
 pub enum GrpoError {
     /// An operator refused its arguments.
     #[error(transparent)]
     Op(#[from] OpError),
+    /// A setting is out of range.
+    #[error("{setting} = {value}: it must be {range}")]
+    Setting {
+        /// Its name.
+        setting: &'static str,
+        /// Its value.
+        value: f64,
+        /// What it must be.
+        range: &'static str,
+    },
     /// A sequence does not fit a leaf.
     #[error(
         "sequence {sequence} needs {rows} rows, a leaf has {capacity}: raise the leaf's capacity or shorten the text"

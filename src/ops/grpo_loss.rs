@@ -11,8 +11,8 @@
 //! order, continuing the sums it is handed. Moves 10 N elements.
 //!
 //! Followed where TRL and verl differ: ratios are not clamped at e^20 (TRL); the entropy bonus has weights of its own, so that
-//! it can be TRL's mean over tokens whatever the policy term's normalisation; there is no dual clip unless `advantage` is
-//! bounded otherwise. Where r A = c A (no clipping) the gradient is that of r A.
+//! it can be TRL's mean over tokens whatever the policy term's normalisation; there is no dual clip
+//! (TRL's default). Where r A = c A (no clipping) the gradient is that of r A.
 
 use super::{OpError, expect_dims, expect_dtype};
 use crate::device::{Device, Float, Stream};

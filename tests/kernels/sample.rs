@@ -79,9 +79,10 @@ fn tokens_are_the_winners_of_the_plain_race_among_the_kept() {
     for v in [1, 2, 31, 33, 997, 4_133] {
         for truncation in TRUNCATIONS {
             let draws: Vec<Draw> = (0..40).map(|i| draw(i, Choice::Gumbel(truncation), v)).collect();
-            let z = scores(draws.len(), v);
-            for dtype in [DType::F32, DType::F64] {
-                let drawn = sample(2, dtype, &z, &draws);
+            let flat = scores(draws.len(), v);
+            let steep: Vec<f64> = flat.iter().map(|z| 8.0 * z).collect();
+            for (dtype, z) in [(DType::F32, &flat), (DType::F32, &steep), (DType::F64, &flat)] {
+                let drawn = sample(2, dtype, z, &draws);
                 for ((z, draw), drawn) in z.chunks(v).zip(&draws).zip(drawn) {
                     let expected = plain_token(z, &plain_kept(z, truncation), draw);
                     assert_eq!(drawn.token, expected, "{dtype:?} {v} {truncation:?}");

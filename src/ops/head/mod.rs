@@ -8,8 +8,8 @@
 //!
 //! The policy is log_softmax(z) over all V rows of w. Scores stay in the accumulator's type until the LSE, whose order is
 //! fixed (tiles of [`TILE`] ids, merged ascending); products follow [`product`]'s contract. So the three functions and
-//! [`sample`](super::sample) agree to the bit for a row, whatever shares its call. A score that is not finite makes the entropy NaN;
-//! infinity and NaN make all three NaN.
+//! [`sample`](super::sample) agree to the bit for a row, whatever shares its call. A score that is not finite makes the
+//! entropy NaN; infinity and NaN make all three NaN.
 
 mod gradient;
 mod logits;

@@ -59,7 +59,7 @@ impl<A: Float> Softmax<A> {
     }
 
     fn merge(self, later: Self) -> Self {
-        let max = self.max.max(later.max);
+        let max = larger(self.max, later.max);
         let (a, b) = (self.max - max, later.max - max);
         let (p, q) = (a.exp(), b.exp());
         Self {
@@ -70,17 +70,23 @@ impl<A: Float> Softmax<A> {
     }
 }
 
-/// The largest score; NaN if there is one.
+/// The larger one in one instruction. NaN never wins: it shows in the sums.
+#[inline(always)]
+fn larger<A: Float>(a: A, b: A) -> A {
+    if b > a { b } else { a }
+}
+
+/// The largest score that is not NaN.
 #[inline]
 pub(in crate::ops) fn maximum<A: Float>(z: &[A]) -> A {
     let mut lanes = [A::NEG_INFINITY; LANES];
     let (whole, rest) = z.as_chunks::<LANES>();
     for z in whole {
         for l in 0..LANES {
-            lanes[l] = lanes[l].max(z[l]);
+            lanes[l] = larger(lanes[l], z[l]);
         }
     }
-    lanes.iter().chain(rest).fold(A::NEG_INFINITY, |m, z| m.max(*z))
+    lanes.iter().chain(rest).fold(A::NEG_INFINITY, |m, z| larger(m, *z))
 }
 
 fn ascending<A: Float>(lanes: [A; LANES]) -> A {

@@ -124,7 +124,7 @@ fn token<A: Float>(z: &[A], draw: &Draw) -> u32 {
     }
 }
 
-/// The lowest id of the largest score; 0 where a score is NaN.
+/// The lowest id of the largest score; 0 where every score is NaN.
 fn largest<A: Float>(z: &[A]) -> u32 {
     let max = maximum(z);
     z.iter().position(|score| *score == max).unwrap_or(0) as u32

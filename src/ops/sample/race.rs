@@ -42,10 +42,20 @@ pub(super) fn among_all<A: Float>(z: &[A], likely: u32, draw: &Draw) -> u32 {
     race.enter(likely, z[likely as usize], draw.key.word(draw.position, likely));
     let (whole, rest) = z.as_chunks::<{ BLOCK * WIDTH }>();
     for (i, z) in whole.iter().enumerate() {
+        let most = maximum(z).to_f64();
+        if most + gumbel_bound(u32::MAX) < race.best {
+            continue;
+        }
         let words = draw.key.blocks(draw.position, (i * WIDTH) as u32);
         // One look at the largest score and the largest word settles nearly every chunk.
-        let word = words.iter().flatten().fold(0, |most, word| most.max(*word));
-        if maximum(z).to_f64() + gumbel_bound(word) < race.best {
+        let mut largest = words[0];
+        for words in &words[1..] {
+            for i in 0..WIDTH {
+                largest[i] = largest[i].max(words[i]);
+            }
+        }
+        let word = largest.into_iter().fold(0, u32::max);
+        if most + gumbel_bound(word) < race.best {
             continue;
         }
         for (k, z) in z.iter().enumerate() {
