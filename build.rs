@@ -15,10 +15,19 @@ fn main() {
     {
         println!("cargo::rerun-if-changed={log}");
     }
-    println!(
-        "cargo::rustc-env=PATARM_COMMIT={}",
-        git(&["rev-parse", "HEAD"]).unwrap_or_else(|| "unknown".into())
-    );
+    for input in ["src", "models", "Cargo.toml"] {
+        println!("cargo::rerun-if-changed={input}");
+    }
+    println!("cargo::rustc-env=PATARM_COMMIT={}", commit());
+}
+
+/// The commit that is built, with a mark where files differ from it.
+fn commit() -> String {
+    let Some(commit) = git(&["rev-parse", "HEAD"]) else { return "unknown".into() };
+    match git(&["status", "--porcelain", "--untracked-files=no"]) {
+        Some(changes) if changes.is_empty() => commit,
+        _ => commit + "-dirty",
+    }
 }
 
 fn git(args: &[&str]) -> Option<String> {

@@ -76,20 +76,30 @@ impl Train {
         let setup = Setup::read(config)?;
         let resume = if self.resume { Resume::Yes } else { Resume::No };
         let mut folder = RunFolder::open(&self.out, config, setup.judge.tokenizer.files(), resume)?;
+        let threads = match &device {
+            Device::Host(host) => host.threads(),
+            Device::Cuda(cuda) => match *cuda {},
+        };
+        let provenance = machine::provenance(&setup.data.hash, threads);
+        folder.keep_provenance(&provenance)?;
         let mut run = Run::new(config, &setup, Stream::new(device), Clock(machine::now))?;
         if self.resume {
             run.restore(&folder)?;
         }
         let origin = Origin { host: machine::host(), pid: std::process::id(), time: machine::now() };
         folder.start_metrics(&origin, run.progress())?;
-        let mut terminal =
-            Terminal::new(run.total_steps(), run.progress().step).context("signal handlers")?;
+        let mut terminal = Terminal::new(run.total_steps(), run.progress().step).context("signal handlers")?;
         match run.train(&mut folder, &mut terminal)? {
-            Ended::Stopped => Ok(ExitCode::from(exit::PREEMPTED)),
+            Ended::Stopped => {
+                terminal.notice(&format!("stopped; go on with --resume --out {}", self.out.display()));
+                Ok(ExitCode::from(exit::PREEMPTED))
+            }
             Ended::Finished => {
-                let after = run.held_out()?;
-                terminal.evaluated("held-out", &after.evaluated);
-                print_out(&serde_json::to_string(run.progress())?);
+                let outcome = run.finish(&mut folder, &mut terminal)?;
+                folder.keep_outcome(&outcome, provenance)?;
+                terminal.notice(&outcome.table().to_string());
+                terminal.notice(&format!("report: {}", self.out.join("report.html").display()));
+                print_out(&serde_json::to_string(&outcome)?);
                 Ok(ExitCode::SUCCESS)
             }
         }

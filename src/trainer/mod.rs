@@ -5,6 +5,8 @@ mod data;
 mod error;
 mod learner;
 mod metrics;
+mod outcome;
+mod page;
 mod progress;
 mod run;
 mod run_folder;
@@ -19,7 +21,8 @@ pub use config::{
 pub use data::{Lengths, TrainingData, epoch_order};
 pub use error::TrainError;
 pub use learner::{Learner, Objective, Pass, PassLimits, log_probabilities};
+pub use outcome::{BaselineRow, Outcome};
 pub use progress::{Clock, Evaluated, Observer, Phase, Progress};
 pub use run::{Ended, HeldOutRun, Run, carve};
-pub use run_folder::{Resume, RunFolder};
+pub use run_folder::{JudgedResponse, JudgedSample, Resume, RunFolder, When};
 pub use setup::{Setup, load_weights};

@@ -67,6 +67,8 @@ pub struct Progress {
     pub skipped: u32,
     /// The held-out pairs after the cold start.
     pub before: Option<Evaluated>,
+    /// What each held-out pair earned then: 1, 1/2 or 0.
+    pub before_credits: Vec<f64>,
     /// The validation pairs, evaluation by evaluation.
     pub curve: Vec<Evaluated>,
     /// Seconds of work so far, over all processes that took part.

@@ -1,11 +1,12 @@
 use super::learner::{Learner, Pass};
+use super::outcome::Outcome;
 use super::progress::{Clock, Evaluated, Observer, Phase, Progress};
-use super::run_folder::RunFolder;
+use super::run_folder::{RunFolder, When};
 use super::setup::load_weights;
 use super::step::{self, Method, StepReport};
 use super::{Setup, TrainConfig, TrainError, data, metrics, sft};
 use crate::device::Stream;
-use crate::evaluation::{Comparison, PreparedPair};
+use crate::evaluation::{Comparison, PreparedPair, Reading, Unread, compare};
 use crate::optimizer::Update;
 use crate::qwen3::Model;
 use crate::report::Row;
@@ -144,12 +145,13 @@ impl<'a> Run<'a> {
         let before = self.held_out()?;
         observer.evaluated("held-out", &before.evaluated);
         folder.keep_samples(
-            "before",
+            When::Before,
             &self.setup.data.held_out,
             &before.comparison,
             self.config.evaluation.samples,
         )?;
         self.progress.before = Some(before.evaluated);
+        self.progress.before_credits = credits(&before.comparison);
         self.validate(observer)?;
         Ok(())
     }
@@ -253,6 +255,21 @@ impl<'a> Run<'a> {
         Ok(HeldOutRun { evaluated: Evaluated::of(self.progress.step, &comparison), comparison })
     }
 
+    /// After the last step: the weights of the best checkpoint by its validation pairs are judged on the held-out pairs, and
+    /// written as a model folder.
+    ///
+    /// # Errors
+    /// When the checkpoint can't be read or the folder not be written.
+    pub fn finish(&mut self, folder: &mut RunFolder, observer: &mut dyn Observer) -> Result<Outcome, TrainError> {
+        let best = folder.load_best(&mut self.learner)?.unwrap_or(self.progress.step);
+        let after = self.held_out()?;
+        observer.evaluated("held-out", &after.evaluated);
+        let samples = self.config.evaluation.samples;
+        folder.keep_samples(When::After, &self.setup.data.held_out, &after.comparison, samples)?;
+        folder.export(&self.learner.model)?;
+        Outcome::of(self.config, self.setup, &self.progress, (best, &after))
+    }
+
     fn compare(&mut self, pairs: &[PreparedPair]) -> Result<Comparison, TrainError> {
         self.memory.reset();
         let model = &self.learner.model;
@@ -262,6 +279,13 @@ impl<'a> Run<'a> {
         let how = (self.config.evaluation.sampling, self.config.seed);
         Ok(self.setup.judge.compare(&mut sampler, pairs, how, &mut |_, _| {})?)
     }
+}
+
+/// What each pair earned: 1 for a win, one half for a tie, 0 otherwise.
+pub(super) fn credits(comparison: &Comparison) -> Vec<f64> {
+    let score = |reading: &Reading| reading.judgement().score().map(|score| score.value());
+    let credit = |[chosen, rejected]: &[Reading; 2]| Unread::Wrong.credit(compare(score(chosen), score(rejected)));
+    comparison.readings.iter().map(|pair| credit(pair).unwrap_or(0.0)).collect()
 }
 
 /// The model that learns and, where the loss needs one, the frozen reference.

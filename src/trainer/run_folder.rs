@@ -2,17 +2,17 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
 
 use super::setup::config_value;
-use super::{Learner, Progress, TrainConfig, TrainError};
+use super::{Learner, Outcome, Progress, TrainConfig, TrainError};
 use crate::checkpoint::{
     Better, Checkpoints, Companion, Keep, LocalDisk, ModelFolder, Named, Save, SavedState, Scan, State,
 };
 use crate::evaluation::{Comparison, PreparedPair, Reading};
+use crate::preference::PreferencePair;
 use crate::qwen3::Model;
-use crate::report::{MetricsLog, Notice, Origin, Row, Start};
-use crate::tokenizer::TokenizerFiles;
+use crate::report::{Fact, MetricsLog, Notice, Origin, Row, Start, read_rows};
+use crate::tokenizer::{Message, TokenizerFiles};
 
 const CONFIG: &str = "config.toml";
 const CHECKPOINTS: &str = "checkpoints";
@@ -181,35 +181,123 @@ impl RunFolder {
         Ok(target)
     }
 
-    /// Appends the first `count` pairs' judgements to `samples.jsonl`.
+    /// Writes the first `count` pairs' judgements to `samples.jsonl`, beside those of other times.
     ///
     /// # Errors
     /// When the file can't be written.
     pub fn keep_samples(
         &self,
-        when: &str,
+        when: When,
         pairs: &[PreparedPair],
         comparison: &Comparison,
         count: usize,
     ) -> Result<(), TrainError> {
+        let mut samples = self.samples()?;
+        samples.retain(|sample| sample.when != when);
+        let judged = pairs.iter().zip(&comparison.readings).take(count);
+        samples.extend(judged.map(|(prepared, readings)| JudgedSample::of(when, &prepared.pair, readings)));
+        let line = |sample| serde_json::to_string(sample).expect("a sample is plain data") + "\n";
         let at = self.path.join(SAMPLES);
-        let rows = pairs.iter().zip(&comparison.readings).take(count).map(|(prepared, [chosen, rejected])| {
-            let pair = &prepared.pair;
-            let side = |response: &str, reading: &Reading| {
-                let score = reading.judgement().score().map(|score| score.value());
-                let failure = reading.verdict.as_ref().err().map(ToString::to_string);
-                json!({ "response": response, "judgement": reading.text, "score": score, "failure": failure })
-            };
-            let (chosen, rejected) = (side(&pair.chosen, chosen), side(&pair.rejected, rejected));
-            let row: Value = json!({
-                "when": when, "id": pair.id, "task": pair.task, "messages": pair.messages,
-                "chosen": chosen, "rejected": rejected,
-            });
-            row.to_string() + "\n"
-        });
-        let old = if when == "before" { String::new() } else { fs::read_to_string(&at).unwrap_or_default() };
-        let text = rows.fold(old, |text, row| text + &row);
-        fs::write(&at, text).map_err(|e| TrainError::Folder { path: at, reason: e.to_string() })
+        fs::write(&at, samples.iter().map(line).collect::<String>())
+            .map_err(|e| TrainError::Folder { path: at, reason: e.to_string() })
+    }
+
+    /// Writes `provenance.json`.
+    ///
+    /// # Errors
+    /// When the file can't be written.
+    pub fn keep_provenance(&self, facts: &[Fact]) -> Result<(), TrainError> {
+        self.write("provenance.json", facts)
+    }
+
+    /// Writes `result.json` and the page `report.html`.
+    ///
+    /// # Errors
+    /// When a file can't be written.
+    pub fn keep_outcome(&self, outcome: &Outcome, provenance: Vec<Fact>) -> Result<(), TrainError> {
+        self.write("result.json", outcome)?;
+        let rows = read_rows(&self.path.join("metrics.jsonl")).map_err(|e| self.fault(e.to_string()))?;
+        let page = outcome.page(&self.config, provenance, &self.samples()?, rows);
+        page.save(&self.path).map_err(|e| self.fault(e.to_string()))
+    }
+
+    fn write(&self, name: &str, value: &(impl Serialize + ?Sized)) -> Result<(), TrainError> {
+        let text = serde_json::to_string_pretty(value).expect("plain data");
+        fs::write(self.path.join(name), text + "\n").map_err(|e| self.fault(format!("{name}: {e}")))
+    }
+
+    fn fault(&self, reason: String) -> TrainError {
+        TrainError::Folder { path: self.path.clone(), reason }
+    }
+
+    /// The judgements kept so far.
+    ///
+    /// # Errors
+    /// When the file is damaged.
+    pub fn samples(&self) -> Result<Vec<JudgedSample>, TrainError> {
+        let at = self.path.join(SAMPLES);
+        let text = fs::read_to_string(&at).unwrap_or_default();
+        let read = text.lines().map(serde_json::from_str).collect::<Result<_, _>>();
+        read.map_err(|e| TrainError::Folder { path: at, reason: e.to_string() })
+    }
+}
+
+/// When a sample was judged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum When {
+    /// After the cold start.
+    Before,
+    /// After reinforcement learning.
+    After,
+}
+
+/// A pair with what the judge wrote of its two sides.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct JudgedSample {
+    /// When.
+    pub when: When,
+    /// The pair's id.
+    pub id: String,
+    /// Its task.
+    pub task: String,
+    /// Its conversation.
+    pub messages: Vec<Message>,
+    /// The preferred response.
+    pub chosen: JudgedResponse,
+    /// The other one.
+    pub rejected: JudgedResponse,
+}
+
+/// A response with its judgement.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct JudgedResponse {
+    /// The response.
+    pub response: String,
+    /// What the judge wrote.
+    pub judgement: String,
+    /// The score, where there is one.
+    pub score: Option<f64>,
+    /// Why there is none.
+    pub failure: Option<String>,
+}
+
+impl JudgedSample {
+    fn of(when: When, pair: &PreferencePair, [chosen, rejected]: &[Reading; 2]) -> Self {
+        let side = |response: &str, reading: &Reading| JudgedResponse {
+            response: response.to_owned(),
+            judgement: reading.text.clone(),
+            score: reading.judgement().score().map(|score| score.value()),
+            failure: reading.verdict.as_ref().err().map(ToString::to_string),
+        };
+        Self {
+            when,
+            id: pair.id.clone(),
+            task: pair.task.clone(),
+            messages: pair.messages.clone(),
+            chosen: side(&pair.chosen, chosen),
+            rejected: side(&pair.rejected, rejected),
+        }
     }
 }
 
