@@ -33,7 +33,7 @@ fn numbers<T: Scalar>(seed: u64, count: usize, odd: bool) -> Vec<T> {
             let bits = state >> 33;
             let plain = (bits % 20_011) as f64 / 10_005.0 - 1.0;
             let strange = [f64::INFINITY, f64::NEG_INFINITY, f64::NAN, -0.0, 0.0, 1e-30, -1e-25, 3e38];
-            let pick = odd && bits % 29 == 0;
+            let pick = odd && bits.is_multiple_of(29);
             let x = if pick { strange[(bits / 29 % 8) as usize] } else { plain };
             T::narrow(T::Sum::from_f64(x))
         })
