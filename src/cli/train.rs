@@ -88,7 +88,8 @@ impl Train {
         }
         let origin = Origin { host: machine::host(), pid: std::process::id(), time: machine::now() };
         folder.start_metrics(&origin, run.progress())?;
-        let mut terminal = Terminal::new(run.total_steps(), run.progress().step).context("signal handlers")?;
+        let mut terminal =
+            Terminal::new(run.total_steps(), run.progress().step).context("signal handlers")?;
         match run.train(&mut folder, &mut terminal)? {
             Ended::Stopped => {
                 terminal.notice(&format!("stopped; go on with --resume --out {}", self.out.display()));

@@ -96,12 +96,18 @@ impl Outcome {
     /// The short table that a run ends with.
     pub fn table(&self) -> Table {
         let share = |e: Option<Estimate>| e.map_or("-".into(), |e| Unit::Share.show(e.value));
-        let interval = |e: Option<Estimate>| e.map_or(String::new(), |e| Unit::Share.show_interval(e.low, e.high));
+        let interval =
+            |e: Option<Estimate>| e.map_or(String::new(), |e| Unit::Share.show_interval(e.low, e.high));
         let rate = |x: Option<f64>| x.map_or("-".into(), |x| Unit::Share.show(x));
         let mut table = Table::new(["held-out pairs", "before", "after", "95 % interval"]);
         let before = self.before.as_ref();
         let overall = before.and_then(|b| b.overall.accuracy);
-        table.row(["accuracy".into(), share(overall), share(self.after.overall.accuracy), interval(self.after.overall.accuracy)]);
+        table.row([
+            "accuracy".into(),
+            share(overall),
+            share(self.after.overall.accuracy),
+            interval(self.after.overall.accuracy),
+        ]);
         for (task, summary) in &self.after.tasks {
             let was = before.and_then(|b| b.tasks.iter().find(|(name, _)| name == task));
             let was = was.and_then(|(_, summary)| summary.accuracy);
@@ -110,13 +116,22 @@ impl Outcome {
         let was = before.map(|b| &b.overall);
         let now = &self.after.overall;
         table.row(["ties".into(), rate(was.and_then(|w| w.tie_rate)), rate(now.tie_rate)]);
-        table.row(["judgements without a verdict".into(), rate(was.and_then(|w| w.failure_rate)), rate(now.failure_rate)]);
+        table.row([
+            "judgements without a verdict".into(),
+            rate(was.and_then(|w| w.failure_rate)),
+            rate(now.failure_rate),
+        ]);
         for (kind, failed) in &now.failure_rates {
             let was = was.and_then(|w| w.failure_rates.get(kind).copied());
             table.row([format!("  {}", kind.name()), rate(was), rate(Some(*failed))]);
         }
         for baseline in &self.baselines {
-            table.row([format!("judge: {}", baseline.name), String::new(), share(baseline.overall), interval(baseline.overall)]);
+            table.row([
+                format!("judge: {}", baseline.name),
+                String::new(),
+                share(baseline.overall),
+                interval(baseline.overall),
+            ]);
         }
         table.row(["tokens a second".into(), String::new(), format!("{:.0}", self.tokens_per_second)]);
         table.row(["seconds".into(), String::new(), format!("{:.0}", self.seconds)]);
@@ -129,7 +144,11 @@ fn baselines(setup: &Setup, seed: u64) -> Vec<BaselineRow> {
     let rows = nulls::table(train, held_out, seed).into_iter().map(|judge| BaselineRow {
         name: judge.name.to_owned(),
         overall: judge.overall.accuracy(Unread::Wrong),
-        tasks: judge.per_task.iter().map(|(task, tally)| (task.clone(), tally.accuracy(Unread::Wrong))).collect(),
+        tasks: judge
+            .per_task
+            .iter()
+            .map(|(task, tally)| (task.clone(), tally.accuracy(Unread::Wrong)))
+            .collect(),
     });
     rows.collect()
 }

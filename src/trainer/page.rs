@@ -9,7 +9,13 @@ use crate::report::{
 
 impl Outcome {
     /// The run as a page.
-    pub fn page(&self, config: &str, provenance: Vec<Fact>, samples: &[JudgedSample], rows: Vec<Row>) -> RunReport {
+    pub fn page(
+        &self,
+        config: &str,
+        provenance: Vec<Fact>,
+        samples: &[JudgedSample],
+        rows: Vec<Row>,
+    ) -> RunReport {
         let curve: Vec<&Evaluated> = self.curve.iter().collect();
         RunReport {
             title: "A judge learns from pairs".into(),
@@ -42,8 +48,12 @@ impl Outcome {
     fn headline(&self) -> Vec<Headline> {
         let before = self.before.as_ref().and_then(|b| b.overall.accuracy);
         let after = self.after.overall.accuracy;
-        let number = |label: &str, value, unit, note: String| {
-            Headline { label: label.into(), value, unit, interval: None, note }
+        let number = |label: &str, value, unit, note: String| Headline {
+            label: label.into(),
+            value,
+            unit,
+            interval: None,
+            note,
         };
         let mut headline: Vec<Headline> = after
             .map(|e| Headline {
@@ -51,7 +61,8 @@ impl Outcome {
                 value: e.value,
                 unit: Unit::Share,
                 interval: Some((e.low, e.high)),
-                note: before.map_or(String::new(), |b| format!("{} after the cold start", Unit::Share.show(b.value))),
+                note: before
+                    .map_or(String::new(), |b| format!("{} after the cold start", Unit::Share.show(b.value))),
             })
             .into_iter()
             .collect();
@@ -64,10 +75,20 @@ impl Outcome {
         }));
         let failures = self.after.overall.failure_rate.unwrap_or(f64::NAN);
         let ties = self.after.overall.tie_rate.unwrap_or(f64::NAN);
-        headline.push(number("Without a verdict", failures, Unit::Share, "of all held-out judgements".into()));
+        headline.push(number(
+            "Without a verdict",
+            failures,
+            Unit::Share,
+            "of all held-out judgements".into(),
+        ));
         headline.push(number("Ties", ties, Unit::Share, "earn half".into()));
         headline.push(number("Time", self.seconds, Unit::Seconds, "cold start and all".into()));
-        headline.push(number("Speed", self.tokens_per_second, Unit::TokensPerSecond, "sampled and learned".into()));
+        headline.push(number(
+            "Speed",
+            self.tokens_per_second,
+            Unit::TokensPerSecond,
+            "sampled and learned".into(),
+        ));
         headline
     }
 
@@ -81,11 +102,17 @@ impl Outcome {
 
     fn comparison(&self) -> Vec<Comparison> {
         let before = self.before.as_ref();
-        let row = |label: String, better, before, after, change| {
-            Comparison { label, unit: Unit::Share, better, before, after, change }
+        let row = |label: String, better, before, after, change| Comparison {
+            label,
+            unit: Unit::Share,
+            better,
+            before,
+            after,
+            change,
         };
         let was = before.and_then(|b| b.overall.accuracy);
-        let mut rows = vec![row("accuracy".into(), Better::Higher, was, self.after.overall.accuracy, self.change)];
+        let mut rows =
+            vec![row("accuracy".into(), Better::Higher, was, self.after.overall.accuracy, self.change)];
         for (task, summary) in &self.after.tasks {
             let was = before.and_then(|b| b.tasks.iter().find(|(name, _)| name == task));
             let was = was.and_then(|(_, summary)| summary.accuracy);
@@ -96,7 +123,13 @@ impl Outcome {
         let ties = |s: &Summary| exact(s.tie_rate, s.pairs);
         rows.push(row("ties".into(), Better::Neither, was.and_then(ties), ties(now), None));
         let failures = |s: &Summary| exact(s.failure_rate, s.judgements);
-        rows.push(row("without a verdict".into(), Better::Lower, was.and_then(failures), failures(now), None));
+        rows.push(row(
+            "without a verdict".into(),
+            Better::Lower,
+            was.and_then(failures),
+            failures(now),
+            None,
+        ));
         rows
     }
 }
@@ -109,7 +142,8 @@ fn exact(share: Option<f64>, n: u64) -> Option<Estimate> {
 fn curves(curve: &[&Evaluated]) -> Vec<AccuracyCurve> {
     let point = |step, summary: &Summary| summary.accuracy.map(|accuracy| AccuracyPoint { step, accuracy });
     let overall = curve.iter().filter_map(|e| point(e.step, &e.overall)).collect();
-    let tasks: Vec<&str> = curve.first().map(|e| e.tasks.iter().map(|(t, _)| t.as_str()).collect()).unwrap_or_default();
+    let tasks: Vec<&str> =
+        curve.first().map(|e| e.tasks.iter().map(|(t, _)| t.as_str()).collect()).unwrap_or_default();
     let task = |name: &str| AccuracyCurve {
         name: name.to_owned(),
         points: curve
@@ -131,7 +165,9 @@ fn paired(samples: &[JudgedSample]) -> Vec<Sample> {
     let find = |id: &str, when| samples.iter().find(|s| s.when == when && s.id == id);
     let judgement = |side: &JudgedResponse| Judgement {
         text: side.judgement.clone(),
-        outcome: side.score.map_or_else(|| Read::Failure(side.failure.clone().unwrap_or_default()), Read::Score),
+        outcome: side
+            .score
+            .map_or_else(|| Read::Failure(side.failure.clone().unwrap_or_default()), Read::Score),
     };
     let shown = samples.iter().filter(|s| s.when == When::After).map(|after| {
         let before = find(&after.id, When::Before);

@@ -260,7 +260,11 @@ impl<'a> Run<'a> {
     ///
     /// # Errors
     /// When the checkpoint can't be read or the folder not be written.
-    pub fn finish(&mut self, folder: &mut RunFolder, observer: &mut dyn Observer) -> Result<Outcome, TrainError> {
+    pub fn finish(
+        &mut self,
+        folder: &mut RunFolder,
+        observer: &mut dyn Observer,
+    ) -> Result<Outcome, TrainError> {
         let best = folder.load_best(&mut self.learner)?.unwrap_or(self.progress.step);
         let after = self.held_out()?;
         observer.evaluated("held-out", &after.evaluated);
@@ -284,7 +288,8 @@ impl<'a> Run<'a> {
 /// What each pair earned: 1 for a win, one half for a tie, 0 otherwise.
 pub(super) fn credits(comparison: &Comparison) -> Vec<f64> {
     let score = |reading: &Reading| reading.judgement().score().map(|score| score.value());
-    let credit = |[chosen, rejected]: &[Reading; 2]| Unread::Wrong.credit(compare(score(chosen), score(rejected)));
+    let credit =
+        |[chosen, rejected]: &[Reading; 2]| Unread::Wrong.credit(compare(score(chosen), score(rejected)));
     comparison.readings.iter().map(|pair| credit(pair).unwrap_or(0.0)).collect()
 }
 
