@@ -134,9 +134,11 @@ where
                     let group = span.start + columns.start..span.start + columns.end;
                     let place = (at, &mut *scratch);
                     // SAFETY: the caller's.
-                    match rows.count {
-                        ..=FEW => unsafe { self.stream::<L>(rows, group, &leaf, place) },
-                        _ => unsafe { self.meet::<L>(rows, group, &leaf, place) },
+                    unsafe {
+                        match rows.count {
+                            ..=FEW => self.stream::<L>(rows, group, &leaf, place),
+                            _ => self.meet::<L>(rows, group, &leaf, place),
+                        }
                     }
                 }
             }

@@ -125,19 +125,23 @@ macro_rules! lanes {
             unsafe fn tile(rows: usize, a: &[$sum], b: &[$sum], out: (&mut [$sum], Sums)) {
                 let full = out.0.len() == 2 * rows * $n;
                 // SAFETY: the caller's.
-                match (rows, full) {
-                    $(($rows, true) => unsafe { tile::body::<Self, $rows, 2>(a, b, out) },
-                    ($rows, false) => unsafe { tile::body::<Self, $rows, 1>(a, b, out) },)+
-                    _ => unreachable!("a tile has 1 to {} rows, not {rows}", Self::ROWS),
+                unsafe {
+                    match (rows, full) {
+                        $(($rows, true) => tile::body::<Self, $rows, 2>(a, b, out),
+                        ($rows, false) => tile::body::<Self, $rows, 1>(a, b, out),)+
+                        _ => unreachable!("a tile has 1 to {} rows, not {rows}", Self::ROWS),
+                    }
                 }
             }
             #[target_feature(enable = $features)]
             unsafe fn near(rows: usize, columns: usize, place: Place<$sum>) {
                 // SAFETY: the caller's.
-                match (rows, columns == 2 * $n) {
-                    $(($rows, true) => unsafe { near::body::<Self, $rows, 2>(place) },
-                    ($rows, false) => unsafe { near::body::<Self, $rows, 1>(place) },)+
-                    _ => unreachable!("a strip has 1 to {} rows, not {rows}", Self::ROWS),
+                unsafe {
+                    match (rows, columns == 2 * $n) {
+                        $(($rows, true) => near::body::<Self, $rows, 2>(place),
+                        ($rows, false) => near::body::<Self, $rows, 1>(place),)+
+                        _ => unreachable!("a strip has 1 to {} rows, not {rows}", Self::ROWS),
+                    }
                 }
             }
         }
