@@ -1,6 +1,13 @@
+use std::io::ErrorKind;
 use std::process::ExitCode;
 
+use super::model::ModelError;
+use super::output::{OutputError, say};
+use super::rows::InputError;
+use crate::checkpoint::CheckpointError;
+use crate::evaluation::JudgeError;
 use crate::preference::PreferenceError;
+use crate::report::ReportError;
 use crate::trainer::TrainError;
 
 /// Bad usage or configuration.
@@ -19,17 +26,53 @@ pub(super) const DISK: u8 = 8;
 pub(super) const PREEMPTED: u8 = 75;
 
 /// Prints the chain of causes on standard error and picks the exit code.
-#[allow(clippy::print_stderr)]
 pub(super) fn report(error: &anyhow::Error) -> ExitCode {
-    eprintln!("patarm: {error:#}");
-    ExitCode::from(error.downcast_ref::<TrainError>().map_or(USAGE, code))
+    let output = error.downcast_ref::<OutputError>();
+    if output.is_some_and(OutputError::is_closed_pipe) {
+        return ExitCode::SUCCESS;
+    }
+    say(&format!("patarm: {error:#}"));
+    let data = || error.is::<InputError>().then_some(DATA);
+    let disk = || output.map(|_| DISK);
+    let report = || error.downcast_ref::<ReportError>().map(of_report);
+    let model = || error.is::<ModelError>().then_some(MODEL);
+    let code = error
+        .downcast_ref::<TrainError>()
+        .map(code)
+        .or_else(data)
+        .or_else(model)
+        .or_else(disk)
+        .or_else(report);
+    ExitCode::from(code.unwrap_or(USAGE))
+}
+
+fn of_report(error: &ReportError) -> u8 {
+    match error {
+        ReportError::File { source, .. } if source.kind() != ErrorKind::NotFound => DISK,
+        _ => DATA,
+    }
+}
+
+fn of_checkpoint(error: &CheckpointError) -> u8 {
+    match error {
+        CheckpointError::Exists { .. } => USAGE,
+        CheckpointError::Io { doing, .. } if !["open it", "read it"].contains(doing) => DISK,
+        _ => MODEL,
+    }
 }
 
 fn code(error: &TrainError) -> u8 {
     match error {
+        TrainError::Preference(PreferenceError::Io { source, .. })
+            if source.kind() == ErrorKind::NotFound =>
+        {
+            DATA
+        }
+        TrainError::Checkpoint(error) => of_checkpoint(error),
+        TrainError::Judge(JudgeError::Tokenizer(_)) => MODEL,
         TrainError::Preference(PreferenceError::Io { .. }) | TrainError::Metrics(_) => DISK,
         TrainError::Preference(_) | TrainError::Judge(_) | TrainError::Overlong { .. } => DATA,
-        TrainError::Tokenizer(_) | TrainError::Model(_) | TrainError::Checkpoint(_) => MODEL,
+        TrainError::Tokenizer(_) | TrainError::Model(_) => MODEL,
         TrainError::Device(_) | TrainError::Memory(_) | TrainError::Op(_) => DEVICE,
         TrainError::Rollout(_) | TrainError::Grpo(_) => DATA,
         TrainError::Rubric(_)

@@ -1,9 +1,21 @@
 //! One file a subcommand: as typed, checked, one library call. Standard output is data, standard error is talk.
 
 mod config;
+mod evaluate;
 mod exit;
+mod flags;
+mod generate;
+mod init;
+mod logprobs;
 mod machine;
+mod model;
 mod observer;
+mod output;
+mod plan;
+mod report;
+mod rows;
+mod score;
+mod sft;
 mod train;
 
 use std::process::ExitCode;
@@ -21,6 +33,14 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Train(train::Train),
+    Sft(sft::Sft),
+    Evaluate(evaluate::Evaluate),
+    Score(score::Score),
+    Generate(generate::Generate),
+    Logprobs(logprobs::LogProbs),
+    Init(init::Init),
+    Plan(plan::Plan),
+    Report(report::Report),
 }
 
 /// Parses the command line, runs one subcommand, and says how it went.
@@ -28,6 +48,14 @@ pub fn main() -> ExitCode {
     let (typed, overrides) = config::split_overrides(std::env::args_os().collect());
     let result = match Cli::parse_from(typed).command {
         Command::Train(train) => train.run(&overrides),
+        Command::Sft(sft) => sft.run(&overrides),
+        Command::Evaluate(evaluate) => evaluate.run(&overrides),
+        Command::Score(score) => score.run(&overrides),
+        Command::Generate(generate) => generate.run(&overrides),
+        Command::Logprobs(logprobs) => logprobs.run(&overrides),
+        Command::Init(init) => init.run(&overrides),
+        Command::Plan(plan) => plan.run(&overrides),
+        Command::Report(report) => report.run(),
     };
     match result {
         Ok(code) => code,

@@ -44,6 +44,22 @@ pub struct Limits {
     pub blocks: usize,
 }
 
+impl Limits {
+    /// No more than `prompts` (lengths in tokens) with `samples` judgements each can use; no less than the largest one needs.
+    pub fn fitting(self, prompts: &[usize], samples: usize, max_new_tokens: usize) -> Self {
+        let blocks = |&prompt: &usize| {
+            let own = (prompt + max_new_tokens).div_ceil(BLOCK) - prompt / BLOCK;
+            prompt.div_ceil(BLOCK) + samples * own
+        };
+        let (most, all) = (prompts.iter().map(blocks).max(), prompts.iter().map(blocks).sum::<usize>());
+        Self {
+            tokens: self.tokens.min(prompts.iter().sum()).max(1),
+            sequences: self.sequences.min(prompts.len() * samples).max(samples),
+            blocks: self.blocks.min(all).max(most.unwrap_or(1)),
+        }
+    }
+}
+
 /// Why sampling stopped.
 #[derive(Debug, thiserror::Error)]
 pub enum RolloutError {

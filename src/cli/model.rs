@@ -1,0 +1,118 @@
+use std::path::Path;
+
+use anyhow::{Context, Result};
+
+use super::rows::InputError;
+use crate::checkpoint::{CheckpointError, ModelFolder};
+use crate::device::{Device, Stream};
+use crate::qwen3::{Config, Model, kv_pool_dims};
+use crate::record::Rollout;
+use crate::rollout::{Engine, Limits, Request, Sampler};
+use crate::tensor::{Arena, ArenaError, DType};
+use crate::tokenizer::{TokenId, Tokenizer, TokenizerError};
+use crate::trainer::{RolloutConfig, TrainError, load_weights};
+
+/// Most bytes of keys and values, unless one request alone needs more.
+const KV_BYTES: usize = 2 << 30;
+
+/// A model that is read and never trained.
+pub(super) struct Loaded {
+    pub(super) stream: Stream,
+    pub(super) model: Model,
+    /// The folder's tokenizer, or why there is none.
+    tokenizer: Result<Tokenizer, TokenizerError>,
+}
+
+/// Reads a Hugging Face folder into exactly the memory that it needs.
+pub(super) fn open(path: &Path, dtype: DType, device: Device) -> Result<Loaded> {
+    let read = || -> Result<Loaded, TrainError> {
+        let folder = ModelFolder::open(path)?;
+        let config = Config::of(&folder)?;
+        config.check_folder(&folder)?;
+        let tokenizer = Tokenizer::from_dir(path);
+        let known = tokenizer.as_ref().map_or(0, Tokenizer::vocab_size);
+        if known > config.vocabulary {
+            let reason =
+                format!("its tokenizer knows {known} tokens, config.json says {}", config.vocabulary);
+            return Err(CheckpointError::Malformed { path: path.to_owned(), reason }.into());
+        }
+        let model = |arena: &mut Arena| Model::new(config.clone(), dtype, config.positions, arena);
+        let (_memory, mut model) = exact(&device, "model", model)?;
+        load_weights(&folder, &mut model)?;
+        Ok(Loaded { stream: Stream::new(device), model, tokenizer })
+    };
+    read().with_context(|| format!("--model {}", path.display()))
+}
+
+/// Carves something twice: over an arena that counts, then over one of exactly that size.
+pub(super) fn exact<T>(
+    device: &Device,
+    name: &'static str,
+    carve: impl Fn(&mut Arena) -> Result<T, ArenaError>,
+) -> Result<(Arena, T), ArenaError> {
+    let mut planned = Arena::planned(name);
+    drop(carve(&mut planned)?);
+    let mut arena = Arena::new(name, device, planned.peak());
+    let carved = carve(&mut arena)?;
+    Ok((arena, carved))
+}
+
+impl Loaded {
+    /// The tokenizer; an error that says what the folder lacks.
+    pub(super) fn tokenizer(&self) -> Result<&Tokenizer, ModelError> {
+        self.tokenizer.as_ref().map_err(|error| ModelError(error.to_string()))
+    }
+
+    /// Takes the tokenizer out.
+    pub(super) fn into_tokenizer(self) -> Result<(Stream, Model, Tokenizer)> {
+        let tokenizer = self.tokenizer.map_err(TrainError::from).context("the model's tokenizer")?;
+        Ok((self.stream, self.model, tokenizer))
+    }
+}
+
+/// Something that the model's folder lacks.
+#[derive(Debug, thiserror::Error)]
+#[error("the model's tokenizer: {0}")]
+pub(super) struct ModelError(String);
+
+/// Refuses a prompt that is empty, or that leaves the model no room to answer.
+pub(super) fn fits(prompt: &[TokenId], config: &RolloutConfig, model: &Model) -> Result<(), InputError> {
+    let longest = prompt.len() + config.max_new_tokens;
+    match model.rope.positions() {
+        _ if prompt.is_empty() => Err(InputError::Form("the prompt is empty")),
+        _ if config.max_new_tokens == 0 => {
+            Err(InputError::Form("rollout.max_new_tokens is 0: nothing is asked for"))
+        }
+        room if longest > room => Err(InputError::TooLong { longest, room }),
+        _ => Ok(()),
+    }
+}
+
+/// Sizes for sampling from `model`: as configured, but no larger than these prompts can use.
+pub(super) fn limits(
+    model: &Model,
+    config: &RolloutConfig,
+    prompts: &[usize],
+    (samples, max_new_tokens): (usize, usize),
+) -> Limits {
+    let block = kv_pool_dims(&model.config, 1).count() * model.dtype.size();
+    let blocks = config.kv_blocks.min((KV_BYTES / block).max(1));
+    Limits { blocks, ..config.limits() }.fitting(prompts, samples, max_new_tokens)
+}
+
+/// Samples from a model in memory that suits the requests.
+pub(super) fn generate(
+    stream: &Stream,
+    model: &Model,
+    config: &RolloutConfig,
+    requests: &[Request],
+) -> Result<Vec<Rollout>> {
+    let prompts: Vec<usize> = requests.iter().map(|request| request.prompt.len()).collect();
+    let most = |f: fn(&Request) -> usize| requests.iter().map(f).max().unwrap_or(1);
+    let each = (most(|r| r.seeds.len()), most(|r| r.max_new_tokens));
+    let limits = limits(model, config, &prompts, each);
+    let engine = |arena: &mut Arena| Engine::new(&model.config, model.dtype, limits, arena);
+    let (_memory, engine) = exact(stream.device(), "sampling", engine).map_err(TrainError::from)?;
+    let mut sampler = Sampler { stream, model, weights_version: 0, engine };
+    Ok(sampler.generate(requests, &mut |_, _| {}).map_err(TrainError::from)?)
+}

@@ -1,0 +1,180 @@
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::Args;
+use serde::Deserialize;
+use serde_json::json;
+
+use super::config::Overrides;
+use super::flags::Flags;
+use super::init::{companions, export};
+use super::model;
+use super::output::{Output, say};
+use super::rows::{InputError, Place, Rows, Said};
+use crate::checkpoint::{CheckpointError, ModelFolder};
+use crate::device::{Device, Stream};
+use crate::optimizer::Update;
+use crate::qwen3::{Config, Model};
+use crate::tensor::Arena;
+use crate::tokenizer::{ChatOptions, GenerationPrompt, Message, Role, TokenId, Tokenizer};
+use crate::trainer::sft::{SftPlan, SftRow, step};
+use crate::trainer::{Learner, Pass, TrainConfig, TrainError, load_weights};
+
+/// Teach a model to write given completions.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+In, one row a line:  {\"prompt\": \"...\", \"completion\": \"...\"}   as they stand, an end-of-text token after the completion
+                or:  {\"prompt\": [{\"role\": \"user\", \"content\": \"...\"}], \"completion\": [{\"role\": \"assistant\", \"content\": \"...\"}]}
+                or:  {\"messages\": [..]}   the last turn is the completion; turns go through the model's chat template
+Out:  one line a step on standard output; at the end DIR, a Hugging Face folder
+Only completion tokens are learned. Settings: sft.steps, sft.rows, sft.optimizer.lr (default 2e-3 suits small fresh models).
+
+Example:  patarm sft --model DIR --data rows.jsonl --out runs/sft --sft.steps 100 --sft.optimizer.lr 1e-5")]
+pub(super) struct Sft {
+    /// Hugging Face folder of a Qwen3 model.
+    #[arg(long, value_name = "DIR")]
+    model: PathBuf,
+    /// File of rows, JSON lines.
+    #[arg(long, value_name = "FILE")]
+    data: PathBuf,
+    /// Folder that is written at the end; it must not exist.
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    #[command(flatten)]
+    flags: Flags,
+}
+
+#[derive(Debug, Deserialize)]
+struct Row {
+    prompt: Option<Said>,
+    completion: Option<Said>,
+    messages: Option<Vec<Message>>,
+}
+
+impl Sft {
+    pub(super) fn run(self, overrides: &Overrides) -> Result<ExitCode> {
+        let config = self.flags.settings(&[], &[], overrides)?;
+        config.sft.optimizer.check().map_err(TrainError::from)?;
+        self.flags.run(&config, |device| self.learn(&config, device))
+    }
+
+    fn learn(&self, config: &TrainConfig, device: Device) -> Result<ExitCode> {
+        if self.out.exists() {
+            return Err(TrainError::from(CheckpointError::Exists { path: self.out.clone() }).into());
+        }
+        let of_model = || format!("--model {}", self.model.display());
+        let folder = ModelFolder::open(&self.model).map_err(TrainError::from).with_context(of_model)?;
+        let shape = Config::of(&folder).map_err(TrainError::from).with_context(of_model)?;
+        let tokenizer = Tokenizer::from_dir(&self.model).map_err(TrainError::from).with_context(of_model)?;
+        let rows = self.rows(config, &shape, &tokenizer)?;
+        say(&format!("{} rows", rows.len()));
+        let dtype = config.model.dtype.storage();
+        let carve = |arena: &mut Arena| {
+            let model = Model::new(shape.clone(), dtype, shape.positions.min(config.rl.leaf_tokens), arena)?;
+            Learner::new(Stream::new(device.clone()), model, arena)
+        };
+        let (_weights, mut learner) = model::exact(&device, "model", carve).map_err(TrainError::from)?;
+        load_weights(&folder, &mut learner.model).with_context(of_model)?;
+        learner.refresh_master();
+        let pass = |arena: &mut Arena| Pass::new(&shape, dtype, config.rl.pass_limits(0), arena);
+        let (_memory, mut pass) = model::exact(&device, "pass", pass).map_err(TrainError::from)?;
+        steps(&mut learner, config, &rows, &mut pass)?;
+        export(&learner.model, &companions(tokenizer.files()), &self.out)?;
+        say(&self.out.display().to_string());
+        Ok(ExitCode::SUCCESS)
+    }
+
+    fn rows(&self, config: &TrainConfig, shape: &Config, tokenizer: &Tokenizer) -> Result<Vec<SftRow>> {
+        let mut rows = Vec::new();
+        for row in Rows::<Row>::open(&self.data)? {
+            let (place, row) = row?;
+            let row = row.tokens(&place, tokenizer)?;
+            let (length, room) =
+                (row.prompt.len() + row.completion.len(), config.rl.leaf_tokens.min(shape.positions));
+            if length > room {
+                let reason =
+                    format!("{length} tokens, at most {room} fit (rl.leaf_tokens, the model's positions)");
+                return Err(place.refuse(reason).into());
+            }
+            rows.push(row);
+        }
+        match rows.is_empty() {
+            true => {
+                Err(anyhow::Error::new(InputError::Form("holds no row"))
+                    .context(self.data.display().to_string()))
+            }
+            false => Ok(rows),
+        }
+    }
+}
+
+fn steps(learner: &mut Learner, config: &TrainConfig, rows: &[SftRow], pass: &mut Pass) -> Result<()> {
+    let mut out = Output::create(None)?;
+    let plan = SftPlan {
+        rows,
+        seed: config.seed,
+        batch: config.sft.rows,
+        leaf_tokens: config.rl.leaf_tokens,
+        leaves: config.rl.leaves,
+        optimizer: &config.sft.optimizer,
+    };
+    for number in 0..config.sft.steps {
+        let report = step(learner, plan, number, pass)?;
+        if let Update::Skipped { parameter } = &report.update {
+            let what = format!("the gradient of {parameter}");
+            return Err(TrainError::Diverged { step: number + 1, what, times: 1 }.into());
+        }
+        let (loss, entropy, tokens) = (report.loss, report.entropy, report.targets);
+        out.line(&json!({ "step": number + 1, "loss": loss, "entropy": entropy, "tokens": tokens }))?;
+        out.flush()?;
+    }
+    Ok(())
+}
+
+impl Row {
+    fn tokens(self, place: &Place, tokenizer: &Tokenizer) -> Result<SftRow> {
+        let encode =
+            |text: &str| tokenizer.encode(text).map_err(TrainError::from).with_context(|| place.clone());
+        let (prompt, completion) = match (self.prompt, self.completion, self.messages) {
+            (Some(Said::Text(prompt)), Some(Said::Text(completion)), None) => {
+                let mut completion = encode(&completion)?;
+                completion.extend(tokenizer.eos().first());
+                (encode(&prompt)?, completion)
+            }
+            (Some(prompt), Some(completion), None) => {
+                turns(prompt.turns(Role::User), completion.turns(Role::Assistant), place, tokenizer)?
+            }
+            (None, None, Some(mut messages)) => {
+                let last = messages.pop().ok_or_else(|| place.refuse("`messages` is empty"))?;
+                turns(messages, vec![last], place, tokenizer)?
+            }
+            _ => return Err(place.refuse("expected `prompt` and `completion`, or `messages`").into()),
+        };
+        if prompt.is_empty() || completion.is_empty() {
+            return Err(place.refuse("prompt and completion need at least one token each").into());
+        }
+        let ids = |tokens: Vec<TokenId>| tokens.into_iter().map(|token| token.0).collect();
+        Ok(SftRow { prompt: ids(prompt), completion: ids(completion) })
+    }
+}
+
+/// Prompt and completion of a conversation: what the chat template writes before the model speaks, and what comes after.
+fn turns(
+    prompt: Vec<Message>,
+    completion: Vec<Message>,
+    place: &Place,
+    tokenizer: &Tokenizer,
+) -> Result<(Vec<TokenId>, Vec<TokenId>)> {
+    let chat = |messages: &[Message], generation_prompt| {
+        let options = ChatOptions { generation_prompt, ..ChatOptions::default() };
+        tokenizer.encode_chat(messages, &options).map_err(TrainError::from).with_context(|| place.clone())
+    };
+    let opened = chat(&prompt, GenerationPrompt::Add)?;
+    let whole = chat(&[prompt, completion].concat(), GenerationPrompt::Omit)?;
+    let completion = whole.strip_prefix(opened.as_slice());
+    let completion = completion.ok_or_else(|| {
+        place.refuse("the chat template writes the prompt otherwise once it is answered; give prompt and completion as text")
+    })?;
+    Ok((opened.clone(), completion.to_vec()))
+}
