@@ -70,12 +70,12 @@ impl Evaluate {
                 .map_err(|error| anyhow::Error::new(error).context(format!("pair {}", pair.id)))?;
             lengths.push(prompt.len());
         }
-        let limits = model::limits(&model, &config.rollout, &lengths, (1, max_new_tokens));
+        let limits = model::limits(&model, &config.rollout, &lengths, (config.evaluation.judgements, max_new_tokens));
         let engine = |arena: &mut Arena| Engine::new(&model.config, model.dtype, limits, arena);
         let (_memory, engine) =
             model::exact(stream.device(), "sampling", engine).map_err(TrainError::from)?;
         let mut sampler = Sampler { stream: &stream, model: &model, weights_version: 0, engine };
-        let how = (config.evaluation.sampling, config.seed);
+        let how = config.evaluation.judging(config.seed);
         let comparison =
             judge.compare(&mut sampler, &prepared, how, &mut |_, _| {}).map_err(TrainError::from)?;
         let evaluated = Evaluated::of(0, &comparison);

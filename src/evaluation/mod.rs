@@ -9,4 +9,4 @@ mod pairwise;
 pub use accuracy::{Tally, Unread, compare};
 pub use held_out::{Findings, HeldOut, JudgedPair, Summary};
 pub use judge::{Judge, JudgeError, Reading, Subject};
-pub use pairwise::{Comparison, PreparedPair};
+pub use pairwise::{Comparison, Judging, PreparedPair};

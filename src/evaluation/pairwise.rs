@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use super::{HeldOut, Judge, JudgeError, JudgedPair, Reading};
 use crate::preference::PreferencePair;
-use crate::record::{Sampling, SeedKey};
+use crate::record::{Rollout, Sampling, SeedKey};
 use crate::rollout::{RolloutError, Sampler};
 use crate::tokenizer::TokenId;
 
@@ -15,11 +15,24 @@ pub struct PreparedPair {
     pub prompts: [Arc<[TokenId]>; 2],
 }
 
-/// What a judge wrote of some pairs, each side judged alone and once.
+/// How responses are judged for a comparison.
+#[derive(Clone, Copy, Debug)]
+pub struct Judging {
+    /// How tokens are drawn.
+    pub sampling: Sampling,
+    /// Judgements of each response; with several, mean scores are compared.
+    pub judgements: u32,
+    /// Keys the draws.
+    pub seed: u64,
+}
+
+/// What a judge wrote of some pairs, each side judged alone.
 #[derive(Clone, Debug)]
 pub struct Comparison {
-    /// The chosen and the rejected side of every pair, in the pairs' order.
-    pub readings: Vec<[Reading; 2]>,
+    /// The judgements of the chosen and of the rejected side of every pair, in the pairs' order.
+    pub readings: Vec<[Vec<Reading>; 2]>,
+    /// The same as scores or failures.
+    pub judged: Vec<JudgedPair>,
     /// What came of them.
     pub held_out: HeldOut,
     /// Tokens drawn.
@@ -35,7 +48,7 @@ impl Judge {
         pairs.into_iter().map(|pair| Ok(PreparedPair { prompts: self.pair(&pair)?, pair })).collect()
     }
 
-    /// Judges both sides of every pair once and compares the scores. `watch` hears how many judgements have ended and how many
+    /// Judges both sides of every pair and compares the scores. `watch` hears how many judgements have ended and how many
     /// tokens have been drawn.
     ///
     /// # Errors
@@ -44,24 +57,27 @@ impl Judge {
         &self,
         sampler: &mut Sampler<'_>,
         pairs: &[PreparedPair],
-        (sampling, seed): (Sampling, u64),
+        how: Judging,
         watch: &mut dyn FnMut(usize, usize),
     ) -> Result<Comparison, RolloutError> {
+        let n = how.judgements.max(1);
         let sides = pairs.iter().flat_map(|pair| pair.prompts.iter().cloned());
         let requests = sides.enumerate().map(|(i, prompt)| {
-            let key = SeedKey { run: seed, step: 0, group: i as u32, sample: 0 };
-            self.request(prompt, i as u32, vec![key], sampling)
+            let key = |sample| SeedKey { run: how.seed, step: 0, group: i as u32, sample };
+            self.request(prompt, i as u32, (0..n).map(key).collect(), how.sampling)
         });
         let rollouts = sampler.generate(&requests.collect::<Vec<_>>(), watch)?;
         let tokens = rollouts.iter().map(|r| r.completion.len() as u64).sum();
-        let readings: Vec<[Reading; 2]> =
-            rollouts.chunks_exact(2).map(|sides| [self.read(&sides[0]), self.read(&sides[1])]).collect();
-        let judged = pairs.iter().zip(&readings).map(|(prepared, [chosen, rejected])| JudgedPair {
-            task: prepared.pair.task.clone(),
-            chosen: vec![chosen.judgement()],
-            rejected: vec![rejected.judgement()],
-        });
-        let held_out = HeldOut::of(&judged.collect::<Vec<_>>());
-        Ok(Comparison { readings, held_out, tokens })
+        let read = |side: &[Rollout]| side.iter().map(|rollout| self.read(rollout)).collect::<Vec<_>>();
+        let n = n as usize;
+        let readings: Vec<[Vec<Reading>; 2]> =
+            rollouts.chunks_exact(2 * n).map(|pair| [read(&pair[..n]), read(&pair[n..])]).collect();
+        let judged: Vec<JudgedPair> = pairs.iter().zip(&readings).map(|(pair, sides)| judged(pair, sides)).collect();
+        Ok(Comparison { held_out: HeldOut::of(&judged), readings, judged, tokens })
     }
+}
+
+fn judged(prepared: &PreparedPair, sides: &[Vec<Reading>; 2]) -> JudgedPair {
+    let [chosen, rejected] = sides.each_ref().map(|side| side.iter().map(Reading::judgement).collect());
+    JudgedPair { task: prepared.pair.task.clone(), chosen, rejected }
 }

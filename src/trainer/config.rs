@@ -2,6 +2,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::evaluation::Judging;
 use crate::grpo::{AdvantageConfig, LossConfig};
 use crate::optimizer::OptimizerConfig;
 use crate::qwen3::Keep;
@@ -152,12 +153,21 @@ pub struct EvaluationConfig {
     pub every: u64,
     /// Validation pairs: for the curve and the choice of the best checkpoint. Default 200.
     pub validation_pairs: usize,
-    /// Held-out pairs: judged before and after reinforcement learning only. Default 400.
+    /// Held-out pairs: judged before and after reinforcement learning only. Default 600.
     pub held_out_pairs: usize,
-    /// How evaluation draws. Default greedy.
+    /// How evaluation draws. Default as in training: T = 1. (T = 0 is greedy.)
     pub sampling: Sampling,
+    /// Judgements of each response; with several, mean scores are compared. Default 4.
+    pub judgements: u32,
     /// Pairs whose judgements are kept as samples. Default 12.
     pub samples: usize,
+}
+
+impl EvaluationConfig {
+    /// How its pairs are judged in a run of this seed.
+    pub fn judging(&self, seed: u64) -> Judging {
+        Judging { sampling: self.sampling, judgements: self.judgements, seed }
+    }
 }
 
 /// Checkpoints.
@@ -240,8 +250,8 @@ impl Default for RlConfig {
 
 impl Default for EvaluationConfig {
     fn default() -> Self {
-        let sampling = Sampling { temperature: 0.0, ..Sampling::default() };
-        Self { every: 50, validation_pairs: 200, held_out_pairs: 400, sampling, samples: 12 }
+        let sampling = Sampling::default();
+        Self { every: 50, validation_pairs: 200, held_out_pairs: 600, sampling, judgements: 4, samples: 12 }
     }
 }
 

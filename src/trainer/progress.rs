@@ -42,10 +42,10 @@ impl Evaluated {
         let held_out = &comparison.held_out;
         let tasks = held_out.per_task.iter().map(|(task, f)| (task.clone(), f.summary(Unread::Wrong)));
         let mut histogram = [[0; 10]; 2];
-        for pair in &comparison.readings {
-            for (side, reading) in histogram.iter_mut().zip(pair) {
-                if let Some(score) = reading.judgement().score() {
-                    side[(score.value().round() as usize).clamp(1, 10) - 1] += 1;
+        for pair in &comparison.judged {
+            for (counts, judgements) in histogram.iter_mut().zip([&pair.chosen, &pair.rejected]) {
+                for score in judgements.iter().filter_map(|judgement| judgement.score()) {
+                    counts[(score.value().round() as usize).clamp(1, 10) - 1] += 1;
                 }
             }
         }

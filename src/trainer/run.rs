@@ -6,7 +6,7 @@ use super::setup::load_weights;
 use super::step::{self, Method, StepReport};
 use super::{Setup, TrainConfig, TrainError, data, metrics, sft};
 use crate::device::Stream;
-use crate::evaluation::{Comparison, PreparedPair, Reading, Unread, compare};
+use crate::evaluation::{Comparison, PreparedPair, Unread};
 use crate::optimizer::Update;
 use crate::qwen3::Model;
 use crate::report::Row;
@@ -280,17 +280,14 @@ impl<'a> Run<'a> {
         let engine = Engine::new(&model.config, model.dtype, self.config.rollout.limits(), &mut self.memory)?;
         let stream = &self.learner.stream;
         let mut sampler = Sampler { stream, model, weights_version: self.learner.version, engine };
-        let how = (self.config.evaluation.sampling, self.config.seed);
+        let how = self.config.evaluation.judging(self.config.seed);
         Ok(self.setup.judge.compare(&mut sampler, pairs, how, &mut |_, _| {})?)
     }
 }
 
 /// What each pair earned: 1 for a win, one half for a tie, 0 otherwise.
 pub(super) fn credits(comparison: &Comparison) -> Vec<f64> {
-    let score = |reading: &Reading| reading.judgement().score().map(|score| score.value());
-    let credit =
-        |[chosen, rejected]: &[Reading; 2]| Unread::Wrong.credit(compare(score(chosen), score(rejected)));
-    comparison.readings.iter().map(|pair| credit(pair).unwrap_or(0.0)).collect()
+    comparison.judged.iter().map(|pair| Unread::Wrong.credit(pair.standing()).unwrap_or(0.0)).collect()
 }
 
 /// The model that learns and, where the loss needs one, the frozen reference.

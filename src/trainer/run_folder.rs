@@ -283,7 +283,8 @@ pub struct JudgedResponse {
 }
 
 impl JudgedSample {
-    fn of(when: When, pair: &PreferencePair, [chosen, rejected]: &[Reading; 2]) -> Self {
+    /// The first judgement of each side.
+    fn of(when: When, pair: &PreferencePair, [chosen, rejected]: &[Vec<Reading>; 2]) -> Self {
         let side = |response: &str, reading: &Reading| JudgedResponse {
             response: response.to_owned(),
             judgement: reading.text.clone(),
@@ -295,8 +296,8 @@ impl JudgedSample {
             id: pair.id.clone(),
             task: pair.task.clone(),
             messages: pair.messages.clone(),
-            chosen: side(&pair.chosen, chosen),
-            rejected: side(&pair.rejected, rejected),
+            chosen: side(&pair.chosen, &chosen[0]),
+            rejected: side(&pair.rejected, &rejected[0]),
         }
     }
 }
