@@ -72,7 +72,8 @@ impl Judge {
         let n = n as usize;
         let readings: Vec<[Vec<Reading>; 2]> =
             rollouts.chunks_exact(2 * n).map(|pair| [read(&pair[..n]), read(&pair[n..])]).collect();
-        let judged: Vec<JudgedPair> = pairs.iter().zip(&readings).map(|(pair, sides)| judged(pair, sides)).collect();
+        let judged: Vec<JudgedPair> =
+            pairs.iter().zip(&readings).map(|(pair, sides)| judged(pair, sides)).collect();
         Ok(Comparison { held_out: HeldOut::of(&judged), readings, judged, tokens })
     }
 }
