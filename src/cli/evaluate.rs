@@ -70,8 +70,12 @@ impl Evaluate {
                 .map_err(|error| anyhow::Error::new(error).context(format!("pair {}", pair.id)))?;
             lengths.push(prompt.len());
         }
-        let limits =
-            model::limits(&model, &config.rollout, &lengths, (config.evaluation.judgements as usize, max_new_tokens));
+        let limits = model::limits(
+            &model,
+            &config.rollout,
+            &lengths,
+            (config.evaluation.judgements as usize, max_new_tokens),
+        );
         let engine = |arena: &mut Arena| Engine::new(&model.config, model.dtype, limits, arena);
         let (_memory, engine) =
             model::exact(stream.device(), "sampling", engine).map_err(TrainError::from)?;
