@@ -31,25 +31,37 @@ pub fn product_near<S>(a: Matrix<'_, S>, b: Matrix<'_, S>, c: &mut BlockMut<'_, 
 where
     S: Float + Scalar<Sum = S>,
 {
+    if is_x86_feature_detected!("avx512f") {
+        // SAFETY: the CPU has what these registers need.
+        unsafe { product_in::<S::Wide, S>(a, b, c, start) }
+    } else {
+        assert!(is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"), "an x86-64-v3 CPU");
+        // SAFETY: as above.
+        unsafe { product_in::<S::Narrow, S>(a, b, c, start) }
+    }
+}
+
+/// # Safety
+/// The CPU has the register's instructions.
+unsafe fn product_in<L: Lanes<Sum = S>, S>(
+    a: Matrix<'_, S>,
+    b: Matrix<'_, S>,
+    c: &mut BlockMut<'_, S>,
+    start: Start,
+) where
+    S: Float + Scalar<Sum = S>,
+{
     let [m, n] = [a.size[0], b.size[1]];
     assert!(a.size[1] == b.size[0], "a has {} columns, b {} rows", a.size[1], b.size[0]);
     assert!([m, n] == [c.rows.len(), c.columns.len()] && b.stride[1] == 1, "the size of c, the rows of b");
-    let wide = is_x86_feature_detected!("avx512f");
-    assert!(wide || is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"), "an x86-64-v3 CPU");
-    let whole = n - n % if wide { <S::Wide as Lanes>::N } else { <S::Narrow as Lanes>::N };
+    let whole = n - n % L::N;
     columns_one_by_one(a, b, (c, whole), start);
     let (to, c_stride) = c.origin();
     let (a_stride, b_stride, depth) = (a.stride, b.stride[0], a.size[1]);
     let (from_a, from_b) = (a.pointer(0, 0), b.pointer(0, 0));
     let place = Place { a: from_a, a_stride, b: from_b, b_stride, c: to, c_stride, depth, start };
-    // SAFETY: the CPU has what the registers need; the matrices reach m, n and the depth, and c is ours alone.
-    unsafe {
-        if wide {
-            strips::<S::Wide>(place, [m, whole]);
-        } else {
-            strips::<S::Narrow>(place, [m, whole]);
-        }
-    }
+    // SAFETY: the matrices reach m, n and the depth, and c is ours alone; the rest is the caller's.
+    unsafe { strips::<L>(place, [m, whole]) }
 }
 
 /// The columns from `first` on, which fill no register.
@@ -128,6 +140,7 @@ pub(super) unsafe fn body<L: Lanes, const M: usize, const V: usize>(place: Place
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::device::product::Vectored;
 
     fn numbers(seed: usize, count: usize) -> Vec<f32> {
         (0..count).map(|i| ((i * 7919 + seed * 104_729) % 2003) as f32 / 1001.0 - 1.0).collect()
@@ -137,9 +150,8 @@ mod tests {
     fn check([m, n, k]: [usize; 3], a_stride: [usize; 2], start: Start) {
         let reach = m * a_stride[0] + k * a_stride[1];
         let (a, b, old) = (numbers(1, reach), numbers(2, k * (n + 5)), numbers(3, m * (n + 3)));
-        let (mut got, mut plain) = (old.clone(), old);
+        let mut plain = old.clone();
         let (a, b) = (Matrix::strided(&a, [m, k], a_stride), Matrix::strided(&b, [k, n], [n + 5, 1]));
-        product_near(a, b, &mut BlockMut::new(&mut got, [m, n], n + 3), start);
         for i in 0..m {
             for j in 0..n {
                 let c = &mut plain[i * (n + 3) + j];
@@ -148,7 +160,16 @@ mod tests {
             }
         }
         let bits = |c: &[f32]| c.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
+        let mut got = old.clone();
+        product_near(a, b, &mut BlockMut::new(&mut got, [m, n], n + 3), start);
         assert!(bits(&got) == bits(&plain), "{m} x {n} x {k}, {a_stride:?}, {start:?}");
+        let mut narrow = old;
+        // SAFETY: the crate is compiled for CPUs with AVX2 and FMA.
+        unsafe {
+            let mut block = BlockMut::new(&mut narrow, [m, n], n + 3);
+            product_in::<<f32 as Vectored>::Narrow, f32>(a, b, &mut block, start);
+        }
+        assert!(bits(&narrow) == bits(&plain), "AVX2: {m} x {n} x {k}, {a_stride:?}, {start:?}");
     }
 
     #[test]
