@@ -19,16 +19,16 @@ measure() {
     name=$1
     shift
     echo "$name" >&2
-    "$patarm" --threads 2 bench "$@" --repeats "$repeats" > "$results/$name.json.part"
+    "$patarm" bench "$@" --threads 2 --repeats "$repeats" > "$results/$name.json.part"
     mv "$results/$name.json.part" "$results/$name.json"
 }
 
-measure train_step_f32 train-step --config models/qwen3-0.6b --layers 4 --dtype f32 \
+measure train_step_f32 train-step --layers 4 --dtype f32 \
     --peer "$reference/train_step.py --dtype f32"
-measure train_step_bf16 train-step --config models/qwen3-0.6b --layers 4 --dtype bf16 \
+measure train_step_bf16 train-step --layers 4 --dtype bf16 \
     --peer "$reference/train_step.py --dtype bf16"
 for batch in 1 16; do
-    measure "decode_f32_batch_$batch" decode --config models/qwen3-0.6b --dtype f32 --batch "$batch" \
+    measure "decode_f32_batch_$batch" decode --dtype f32 --batch "$batch" \
         --peer "$reference/decode.py --batch $batch" \
         --peer "$reference/decode.py --batch $batch --static --compile"
 done

@@ -25,7 +25,7 @@ fn peer() -> String {
 
 fn train(dtype: DType, options: &Options) -> Record {
     let shape = TrainShape { config: config(), dtype, sequences: 3, length: 20, keep: Keep::All, tile: 16 };
-    bench::train_step(&device(), shape, options, &mut |_| ()).expect("a record")
+    bench::train_step(&device(), shape, options, &mut |_, _| ()).expect("a record")
 }
 
 #[test]
@@ -64,7 +64,7 @@ fn a_peer_that_breaks_the_protocol_is_an_error() {
             keep: Keep::All,
             tile: 8,
         };
-        let error = bench::train_step(&device(), shape, &options, &mut |_| ()).expect_err("a broken peer");
+        let error = bench::train_step(&device(), shape, &options, &mut |_, _| ()).expect_err("a broken peer");
         assert!(error.to_string().contains("peer"), "{error}");
     }
 }
@@ -72,7 +72,7 @@ fn a_peer_that_breaks_the_protocol_is_an_error() {
 #[test]
 fn decoding_is_measured_after_the_prompt_and_repeats_itself() {
     let shape = DecodeShape { config: config(), dtype: DType::F32, batch: 3, prompt: 9, steps: 5 };
-    let record = bench::decode(&device(), shape, &Options::default(), &mut |_| ()).expect("a record");
+    let record = bench::decode(&device(), shape, &Options::default(), &mut |_, _| ()).expect("a record");
     let rows: Vec<&Value> = record.repeats.iter().map(|r| &r.more["first_row"]).collect();
     assert!(rows.iter().all(|row| *row == rows[0] && row.as_array().is_some_and(|row| row.len() == 7)));
     assert!(record.repeats.iter().all(|r| r.tokens == 15));

@@ -52,7 +52,7 @@ impl Program {
     pub fn here() -> Self {
         let commit = env!("PATARM_COMMIT").to_owned();
         let head = git(&["rev-parse", "HEAD"]);
-        let changes = git(&["status", "--porcelain", "--untracked-files=no"]);
+        let changes = git(&["status", "--porcelain", "--untracked-files=no", "--", ":!benches/results"]);
         let dirty = head.zip(changes).map(|(head, changes)| head != commit || !changes.is_empty());
         let binary = std::env::current_exe().and_then(fs::read).ok();
         Self { commit, dirty, binary: binary.map(|bytes| blake3::hash(&bytes).to_hex().to_string()) }

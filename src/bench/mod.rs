@@ -55,7 +55,7 @@ pub enum BenchError {
     },
 }
 
-/// One optimizer step of `shape` on `device`, measured as `options` say; `watch` hears every repeat.
+/// One optimizer step of `shape` on `device`, measured as `options` say; `watch` hears every repeat and whose it was.
 ///
 /// # Errors
 /// When memory does not hold the shape, an operator refuses, or a peer fails.
@@ -63,12 +63,12 @@ pub fn train_step(
     device: &Device,
     shape: TrainShape,
     options: &Options,
-    watch: &mut dyn FnMut(&Repeat),
+    watch: &mut dyn FnMut(&str, &Repeat),
 ) -> Result<Record, BenchError> {
     run(&mut TrainStep::new(device, shape)?, options, watch)
 }
 
-/// Cached decoding of `shape` on `device`, measured as `options` say; `watch` hears every repeat.
+/// Cached decoding of `shape` on `device`, measured as `options` say; `watch` hears every repeat and whose it was.
 ///
 /// # Errors
 /// As for [`train_step`].
@@ -76,7 +76,7 @@ pub fn decode(
     device: &Device,
     shape: DecodeShape,
     options: &Options,
-    watch: &mut dyn FnMut(&Repeat),
+    watch: &mut dyn FnMut(&str, &Repeat),
 ) -> Result<Record, BenchError> {
     run(&mut Decode::new(device, shape)?, options, watch)
 }

@@ -50,7 +50,7 @@ impl Default for Options {
 pub fn run(
     workload: &mut dyn Workload,
     options: &Options,
-    watch: &mut dyn FnMut(&Repeat),
+    watch: &mut dyn FnMut(&str, &Repeat),
 ) -> Result<Record, BenchError> {
     let mut peers = options.peers.iter().map(|c| Peer::start(c)).collect::<Result<Vec<_>, _>>()?;
     for _ in 0..options.warm_up {
@@ -60,10 +60,10 @@ pub fn run(
     let mut theirs = vec![Vec::new(); peers.len()];
     for _ in 0..options.repeats.max(1) {
         ours.push(measure(workload)?);
-        watch(&ours[ours.len() - 1]);
-        for (peer, repeats) in peers.iter_mut().zip(&mut theirs) {
+        watch("patarm", &ours[ours.len() - 1]);
+        for ((peer, command), repeats) in peers.iter_mut().zip(&options.peers).zip(&mut theirs) {
             repeats.push(peer.repeat()?);
-            watch(&repeats[repeats.len() - 1]);
+            watch(command, &repeats[repeats.len() - 1]);
         }
     }
     let memory = peak_bytes();

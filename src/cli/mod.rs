@@ -1,5 +1,6 @@
 //! One file a subcommand: as typed, checked, one library call. Standard output is data, standard error is talk.
 
+mod bench;
 mod config;
 mod evaluate;
 mod exit;
@@ -32,6 +33,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Bench(bench::Bench),
     Train(train::Train),
     Sft(sft::Sft),
     Evaluate(evaluate::Evaluate),
@@ -47,6 +49,7 @@ enum Command {
 pub fn main() -> ExitCode {
     let (typed, overrides) = config::split_overrides(std::env::args_os().collect());
     let result = match Cli::parse_from(typed).command {
+        Command::Bench(bench) => bench.run(),
         Command::Train(train) => train.run(&overrides),
         Command::Sft(sft) => sft.run(&overrides),
         Command::Evaluate(evaluate) => evaluate.run(&overrides),

@@ -1,0 +1,154 @@
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, bail};
+use clap::{Args, Subcommand};
+
+use crate::bench::{self, DecodeShape, Options, Record, Repeat, TrainShape};
+use crate::device::{Device, DeviceChoice};
+use crate::qwen3::{Config, Keep};
+use crate::tensor::DType;
+
+/// Shape that is measured when none is named.
+const SHAPE: &str = include_str!("../../models/qwen3-0.6b/config.json");
+
+/// Measure speed beside the machine's own limits, and beside peers, repeat by repeat.
+///
+/// The result is one JSON record on standard output: commit, binary, machine, load, limits, every repeat, medians.
+#[derive(Debug, Args)]
+pub(super) struct Bench {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// One optimizer step on next-token prediction.
+    TrainStep(TrainStep),
+    /// Cached greedy decoding, the prompt not counted.
+    Decode(Decode),
+}
+
+#[derive(Debug, Args)]
+struct Measure {
+    /// Folder with a config.json; its weights are not read. Without it: Qwen3-0.6B's.
+    #[arg(long, value_name = "DIR")]
+    config: Option<PathBuf>,
+    /// Layers instead of the config's.
+    #[arg(long)]
+    layers: Option<usize>,
+    /// Storage of weights and activations.
+    #[arg(long, default_value = "f32", value_parser = ["f32", "bf16"])]
+    dtype: String,
+    /// Host threads; 0: one per core.
+    #[arg(long, default_value_t = 0)]
+    threads: usize,
+    /// Measured repeats of each side.
+    #[arg(long, default_value_t = 5)]
+    repeats: usize,
+    /// Repeats before the first measured one.
+    #[arg(long, default_value_t = 1)]
+    warm_up: usize,
+    /// Command of a peer that speaks the protocol of benches/reference; may be given more than once.
+    #[arg(long, value_name = "COMMAND")]
+    peer: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+struct TrainStep {
+    #[command(flatten)]
+    measure: Measure,
+    /// Sequences of a step.
+    #[arg(long, default_value_t = 4)]
+    sequences: usize,
+    /// Tokens of each.
+    #[arg(long, default_value_t = 512)]
+    length: usize,
+    /// Rows of the head's tile.
+    #[arg(long, default_value_t = 512)]
+    tile: usize,
+    /// Keep only each layer's input and run layers again in the backward pass.
+    #[arg(long)]
+    recompute: bool,
+}
+
+#[derive(Debug, Args)]
+struct Decode {
+    #[command(flatten)]
+    measure: Measure,
+    /// Sequences drawn at once.
+    #[arg(long, default_value_t = 1)]
+    batch: usize,
+    /// Tokens of each prompt.
+    #[arg(long, default_value_t = 64)]
+    prompt: usize,
+    /// Measured steps.
+    #[arg(long, default_value_t = 16)]
+    steps: usize,
+}
+
+impl Bench {
+    pub(super) fn run(self) -> Result<ExitCode> {
+        let record = match self.what {
+            What::TrainStep(train) => train.run()?,
+            What::Decode(decode) => decode.run()?,
+        };
+        print_out(&serde_json::to_string_pretty(&record)?);
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+impl TrainStep {
+    fn run(self) -> Result<Record> {
+        let (config, dtype, device, options) = self.measure.resolve()?;
+        let keep = if self.recompute { Keep::Inputs } else { Keep::All };
+        let Self { sequences, length, tile, .. } = self;
+        if sequences == 0 || length < 2 || tile == 0 {
+            bail!("--sequences and --tile must be at least 1, --length at least 2");
+        }
+        let shape = TrainShape { config, dtype, sequences, length, keep, tile };
+        Ok(device.clone().enter(|| bench::train_step(&device, shape, &options, &mut watch))?)
+    }
+}
+
+impl Decode {
+    fn run(self) -> Result<Record> {
+        let (config, dtype, device, options) = self.measure.resolve()?;
+        let Self { batch, prompt, steps, .. } = self;
+        if batch == 0 || prompt == 0 || steps == 0 {
+            bail!("--batch, --prompt and --steps must be at least 1");
+        }
+        let shape = DecodeShape { config, dtype, batch, prompt, steps };
+        Ok(device.clone().enter(|| bench::decode(&device, shape, &options, &mut watch))?)
+    }
+}
+
+impl Measure {
+    fn resolve(&self) -> Result<(Config, DType, Device, Options)> {
+        let text = match &self.config {
+            Some(folder) => read(folder)?,
+            None => SHAPE.to_owned(),
+        };
+        let mut config = Config::parse(&text)?;
+        config.layers = self.layers.unwrap_or(config.layers);
+        let dtype = if self.dtype == "bf16" { DType::BF16 } else { DType::F32 };
+        let device = Device::open(DeviceChoice::Auto, self.threads)?;
+        let options = Options { repeats: self.repeats, warm_up: self.warm_up, peers: self.peer.clone() };
+        Ok((config, dtype, device, options))
+    }
+}
+
+fn read(folder: &Path) -> Result<String> {
+    let path = folder.join("config.json");
+    std::fs::read_to_string(&path).with_context(|| format!("--config: {}", path.display()))
+}
+
+#[allow(clippy::print_stderr)]
+fn watch(side: &str, repeat: &Repeat) {
+    eprintln!("{:>10.2} tokens/s  load {:.2}  {side}", repeat.speed(), repeat.load);
+}
+
+#[allow(clippy::print_stdout)]
+fn print_out(text: &str) {
+    println!("{text}");
+}
