@@ -31,7 +31,7 @@ pub(super) fn report(error: &anyhow::Error) -> ExitCode {
     if output.is_some_and(OutputError::is_closed_pipe) {
         return ExitCode::SUCCESS;
     }
-    say(&format!("patarm: {error:#}"));
+    say(&format!("patarm: {}", chain(error)));
     let data = || error.is::<InputError>().then_some(DATA);
     let disk = || output.map(|_| DISK);
     let report = || error.downcast_ref::<ReportError>().map(of_report);
@@ -44,6 +44,15 @@ pub(super) fn report(error: &anyhow::Error) -> ExitCode {
         .or_else(disk)
         .or_else(report);
     ExitCode::from(code.unwrap_or(USAGE))
+}
+
+/// The causes, outermost first; one that its parent's message already ends with is not said twice.
+fn chain(error: &anyhow::Error) -> String {
+    error.chain().map(ToString::to_string).fold(String::new(), |said, cause| match said.is_empty() {
+        true => cause,
+        false if said.ends_with(&cause) => said,
+        false => format!("{said}: {cause}"),
+    })
 }
 
 fn of_report(error: &ReportError) -> u8 {
