@@ -6,8 +6,8 @@ use crate::tokenizer::{Tokenizer, TokenizerError, TrainOptions, train};
 const VOCAB_SIZE: usize = 1024;
 /// Openings from which the vocabulary is learned; they hold every word many times.
 const VOCAB_TEXTS: usize = 8_000;
-/// What returns in one form in every verdict: tags, names of criteria, the weight.
-const WHOLE: &str = r"</?[a-z]+>|\p{L}+:| \(1\)";
+/// What returns in one form in every verdict: names of criteria; tags, with what always stands right before them.
+const WHOLE: &str = r"\p{L}+:|(?: \(1\)| indeed| instead)?(?:</?[a-z]+>)+";
 
 /// The judging tasks of the four worlds, with prompts for a model that has little to spend.
 pub fn rubrics() -> RubricSet {
@@ -71,7 +71,7 @@ pub fn tokenizer() -> Result<Tokenizer, TokenizerError> {
     train(texts, &TrainOptions { vocab_size: VOCAB_SIZE, whole: WHOLE.into(), ..TrainOptions::default() })
 }
 
-/// A blind score.
+/// The score of a whole number from 1 to 9.
 pub(super) fn score(one_to_nine: usize) -> Score {
     u8::try_from(10 * one_to_nine).ok().and_then(Score::from_tenths).expect("1 to 9 lie on the scale")
 }

@@ -32,7 +32,7 @@ pub struct Opening {
     pub expected: String,
     /// The word on which this answer turns, copied from it.
     pub said: String,
-    /// One of 1 to 9, drawn blindly.
+    /// One of 1 to 9, drawn blindly: two five-sided dice less one, so that 5 leads clearly and greedy reading ties.
     pub score: Score,
 }
 
@@ -80,7 +80,7 @@ pub fn openings(seed: u64, count: usize, share_right: f64) -> Vec<Opening> {
             let asked = Asked::draw(TASKS[row % TASKS.len()], Split::Train, &mut draw);
             let judged = asked.scene.answer(&mut draw, 0.5);
             let expected = asked.scene.answer(&mut draw, share_right).gist.to_string();
-            let score = judge::score(1 + draw.below(9));
+            let score = judge::score(1 + draw.below(5) + draw.below(5));
             let said = judged.gist.to_string();
             Opening { reading: asked.read(&mut draw, &judged.sentence), expected, said, score }
         })
