@@ -24,6 +24,9 @@ use crate::trainer::{TrainConfig, TrainError};
 /// Responses that are judged together.
 const ROWS: usize = 32;
 
+/// One judgement a response is the most likely one, unless a file or a flag says otherwise.
+const GREEDY: &str = "[evaluation.sampling]\ntemperature = 0.0";
+
 /// Judge responses, each alone: a score from 1 to 10 with the judge's reasons.
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -101,7 +104,7 @@ impl Score {
             ("rollout.max_new_tokens", self.max_new_tokens.map(|n| n.to_string())),
             ("data.rubrics", quoted(&self.rubrics)),
         ];
-        let config = self.flags.settings(&[], &typed, overrides)?;
+        let config = self.flags.settings(&[("greedy judgements", GREEDY)], &typed, overrides)?;
         if self.samples > 1 && config.evaluation.sampling.temperature == 0.0 {
             anyhow::bail!(
                 "--samples {}: greedy judgements are all the same; add --temperature 1",
