@@ -62,6 +62,7 @@ impl Limits {
 
 /// Why sampling stopped.
 #[derive(Debug, thiserror::Error)]
+#[allow(clippy::large_enum_variant)] // a refusal carries both shapes; it ends the run
 pub enum RolloutError {
     /// A request can't be served by this engine at all.
     #[error("request of group {group}: {reason}")]

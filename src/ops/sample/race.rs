@@ -12,7 +12,7 @@ fn gumbel(word: u32) -> f64 {
 /// At least [`gumbel`], without a logarithm: -ln u >= 1 - u >= 2^-(leading ones + 1), since 1 - u = (!word + 1/2) / 2^32 (and the
 /// half itself where all bits of the word are set).
 fn gumbel_bound(word: u32) -> f64 {
-    f64::from(word.leading_ones() + 1) * 0.693_147_180_56
+    f64::from(word.leading_ones() + 1) * (std::f64::consts::LN_2 + 1e-12)
 }
 
 /// The best id so far and its z + g.
