@@ -61,7 +61,7 @@ impl Flags {
             config::merge(&TrainConfig::default(), layers, self.config.as_deref(), &all)?;
         config.seed = self.machine.seed.unwrap_or(config.seed);
         config.model.dtype = self.machine.dtype.unwrap_or(config.model.dtype);
-        Ok(config)
+        Ok(config.resolved())
     }
 
     /// Prints the settings, where that is all that was asked for, or opens the device and runs `f` on its threads.

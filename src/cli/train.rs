@@ -16,6 +16,9 @@ use crate::trainer::{Clock, Ended, Observer, Resume, Run, RunFolder, Setup, Trai
 /// Settings of the embedded demo.
 pub(super) const DEMO: &str = include_str!("../../models/demo/train.toml");
 
+/// Where the user brings data or a model, there is no embedded text to read before.
+const OWN: &str = "[sft]\nsteps = 0\n";
+
 /// Train a judge from preference pairs: cold start, then PAR and GRPO, then held-out evaluation.
 ///
 /// Without arguments: the embedded demo, a small model on made-up pairs, in a few minutes on two cores.
@@ -46,9 +49,9 @@ impl Train {
 
     fn settings(&self, overrides: &Overrides) -> Result<TrainConfig> {
         let demo = self.data.is_none() && self.model.is_none();
-        let layers: &[(&str, &str)] = if demo { &[("the demo's settings", DEMO)] } else { &[] };
+        let layers = if demo { [("the demo's settings", DEMO)] } else { [("what suits a user's own data", OWN)] };
         let typed = [("data.path", quoted(&self.data)), ("model.path", quoted(&self.model))];
-        self.flags.settings(layers, &typed, overrides)
+        self.flags.settings(&layers, &typed, overrides)
     }
 
     fn train(&self, config: &TrainConfig, device: Device) -> Result<ExitCode> {

@@ -180,6 +180,21 @@ pub struct CheckpointConfig {
     pub keep: usize,
 }
 
+impl TrainConfig {
+    /// Fills in what follows from other settings: a cosine that names no last step ends with its phase.
+    #[must_use]
+    pub fn resolved(mut self) -> Self {
+        for (optimizer, steps) in
+            [(&mut self.sft.optimizer, self.sft.steps), (&mut self.rl.optimizer, self.rl.steps)]
+        {
+            if optimizer.schedule.total_steps == 0 {
+                optimizer.schedule.total_steps = steps;
+            }
+        }
+        self
+    }
+}
+
 impl Default for TrainConfig {
     fn default() -> Self {
         Self {
