@@ -143,6 +143,18 @@ fn an_untrained_judge_fails_in_words_and_never_in_numbers() {
 }
 
 #[test]
+fn a_single_pair_can_be_evaluated() {
+    let tiny = tiny();
+    let pair = "{\"task\":\"math\",\"prompt\":\"2+2?\",\"chosen\":\"4\",\"rejected\":\"5\"}\n";
+    let data = tiny.file("pair.jsonl", pair);
+    let arguments = ["evaluate", "--model", &tiny.path("model"), "--data", &data];
+    let found = &lines(&said(&[&arguments[..], &["--rollout.max_new_tokens", "4"]].concat()))[0];
+    assert_eq!(found["overall"]["pairs"], json!(1));
+    assert_eq!(found["overall"]["failure_rate"], json!(1.0));
+    assert_eq!(found["tasks"]["math"]["pairs"], json!(1));
+}
+
+#[test]
 fn supervised_steps_lower_the_loss_and_leave_a_model() {
     let tiny = tiny();
     let rows = tiny.file("sft.jsonl", "{\"prompt\":\"good\",\"completion\":\" day\"}\n");

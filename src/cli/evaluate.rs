@@ -29,6 +29,7 @@ use crate::trainer::{Evaluated, TrainConfig, TrainError};
 In:   preference pairs (prompt or messages, chosen, rejected, task): jsonl, json, gz, zst, parquet, or a folder of them;
       without --data the embedded demo's held-out pairs
 Out:  a table on standard error, beside judges that read nothing; one JSON object on standard output
+Each response is judged evaluation.judgements times and the means are compared, as patarm train does.
 Ties earn one half; a pair of which one side has no verdict is lost. Intervals are Wilson's, 95 %.
 
 Example:  patarm evaluate --model runs/train/model")]
@@ -74,7 +75,7 @@ impl Evaluate {
             &model,
             &config.rollout,
             &lengths,
-            (config.evaluation.judgements as usize, max_new_tokens),
+            (config.evaluation.judgements.max(1) as usize, max_new_tokens),
         );
         let engine = |arena: &mut Arena| Engine::new(&model.config, model.dtype, limits, arena);
         let (_memory, engine) =
