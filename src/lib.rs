@@ -24,7 +24,7 @@
 //! | `ops` | operators: contract, host body, launch | device tensor |
 //! | `tensor` | named dims, dtypes, arenas | device |
 //! | `device` | host threads, the CUDA driver; the home of `unsafe` | - |
-//! | `bench` | selftest and benchmarks | device tensor ops qwen3 rollout grpo optimizer report |
+//! | `bench` | selftest and benchmarks; decoding is measured on the requests and rollouts that users have | device tensor ops qwen3 rollout grpo optimizer report record tokenizer |
 //! | `cli` | one file a subcommand: as typed, checked, one library call | everything |
 //!
 //! Pure (no tensor, no device anywhere below them): tokenizer preference record demo rubric reward report.

@@ -4,7 +4,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use patarm::report::{Estimate, RunReport, Unit};
+use patarm::report::{Comparison, Estimate, RunReport, Unit};
+use serde_json::Value;
 
 fn at(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
@@ -55,15 +56,10 @@ fn results(records: &[(String, RunReport)]) -> String {
     header.extend(tasks.iter().map(|task| (*task).to_owned()));
     let mut rows = Vec::new();
     for (name, report) in records {
-        for (moment, pick) in [("before", 0), ("after", usize::MAX)] {
-            let estimate = |curve: &str| {
-                let curve = report.accuracy.iter().find(|c| c.name == curve)?;
-                curve.points.get(pick.min(curve.points.len().checked_sub(1)?)).map(|point| &point.accuracy)
-            };
-            let mut row = vec![
-                format!("{name}, {moment}"),
-                cell(report.accuracy.first().and_then(|c| estimate(&c.name))),
-            ];
+        let before: fn(&Comparison) -> Option<&Estimate> = |row| row.before.as_ref();
+        for (moment, of) in [("before", before), ("after", |row| row.after.as_ref())] {
+            let estimate = |label: &str| report.comparison.iter().find(|row| row.label == label).and_then(of);
+            let mut row = vec![format!("{name}, {moment}"), cell(estimate("accuracy"))];
             row.extend(tasks.iter().map(|task| cell(estimate(task))));
             rows.push(row);
         }
@@ -83,7 +79,47 @@ fn results(records: &[(String, RunReport)]) -> String {
 
 fn run(records: &[(String, RunReport)]) -> String {
     let Some((_, first)) = records.first() else { return String::new() };
-    format!("![Held-out accuracy over training](benches/results/demo.svg)\n\n{}\n", first.summary)
+    format!("![Validation accuracy over training](benches/results/demo.svg)\n\n{}\n", first.summary)
+}
+
+/// Records of `patarm bench`: any other JSON file in `benches/results`.
+fn benches() -> Vec<(String, Value)> {
+    let entries = fs::read_dir(at("benches/results")).into_iter().flatten();
+    let mut paths: Vec<PathBuf> =
+        entries.map(|entry| entry.expect("a listed entry can be read").path()).collect();
+    paths.sort();
+    let record = |path: &PathBuf| {
+        let name = path.file_stem()?.to_str()?.to_owned();
+        let is_record = path.extension().is_some_and(|e| e == "json") && !name.starts_with("demo-");
+        let text = is_record.then(|| fs::read_to_string(path).expect("a record can be read"))?;
+        Some((name.replace('_', " "), serde_json::from_str(&text).expect("a record is JSON")))
+    };
+    paths.iter().filter_map(record).collect()
+}
+
+fn speed(records: &[(String, Value)]) -> String {
+    let Some((_, first)) = records.first() else { return String::new() };
+    let range = |middle: &Value, factor: f64, digits: usize| {
+        let at = |key: &str| factor * middle[key].as_f64().unwrap_or(f64::NAN);
+        format!("{:.digits$} ({:.digits$} to {:.digits$})", at("median"), at("low"), at("high"))
+    };
+    let mut rows = Vec::new();
+    for (name, record) in records {
+        let own = [range(&record["tokens_per_second"], 1.0, 1), range(&record["of_flops"], 100.0, 0)];
+        let read = range(&record["of_read"], 100.0, 0);
+        let mut row = vec![name.clone(), own[0].clone(), own[1].clone(), read];
+        let peers = record["peers"].as_array().into_iter().flatten();
+        let ratios: Vec<String> = peers.map(|peer| range(&peer["ratio"], 1.0, 2)).collect();
+        row.push(ratios.join("; "));
+        rows.push(row);
+    }
+    let header = ["", "tokens/s", "% of FMA peak", "% of read bandwidth", "times the peer's speed"];
+    format!(
+        "Median (lowest to highest); every repeat of a peer runs right after one of ours. Peers, versions, load and limits are in \
+         `benches/results`. {}, two threads.\n\n{}",
+        first["machine"]["cpu"].as_str().unwrap_or("?"),
+        table(&header.map(str::to_owned), &rows)
+    )
 }
 
 /// `text` with everything between `<!-- generated: name -->` and `<!-- end -->` replaced.
@@ -99,6 +135,7 @@ fn the_readmes_numbers_are_those_of_the_records() {
     let records = records();
     let readme = fs::read_to_string(at("README.md")).expect("there is a README");
     let expected = filled(&filled(&readme, "run", &run(&records)), "results", &results(&records));
+    let expected = filled(&expected, "speed", &speed(&benches()));
     let picture = RunReport::picture(&records);
     if std::env::var_os("PATARM_WRITE_README").is_some() {
         fs::write(at("README.md"), &expected).expect("the README can be written");
@@ -125,6 +162,13 @@ fn no_record_comes_from_a_changed_tree() {
             !commit.contains("dirty") && commit != "unknown",
             "{name}: a record names a clean commit, not {commit}"
         );
+    }
+}
+
+#[test]
+fn no_benchmark_comes_from_a_changed_tree() {
+    for (name, record) in benches() {
+        assert_eq!(record["program"]["dirty"], Value::Bool(false), "{name}");
     }
 }
 

@@ -119,7 +119,7 @@ pub enum Fault {
     #[error("config.json ties it to `{0}`, but their values differ")]
     Untied(String),
     /// Not a finite number.
-    #[error("element {index} is {value}; --no-scan loads it all the same")]
+    #[error("element {index} is {value}: the file is damaged, or training diverged before it was saved")]
     NotFinite {
         /// Position in row-major order.
         index: usize,

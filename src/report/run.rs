@@ -20,7 +20,7 @@ pub struct RunReport {
     pub summary: String,
     /// The few numbers that matter most, the first one largest.
     pub headline: Vec<Headline>,
-    /// Held-out accuracy over the run: overall first, then each task.
+    /// Accuracy on the validation pairs over the run: overall first, then each task.
     pub accuracy: Vec<AccuracyCurve>,
     /// Simple judges, on the same held-out pairs.
     pub nulls: Vec<NullJudge>,
@@ -55,7 +55,7 @@ pub struct Headline {
     pub note: String,
 }
 
-/// Held-out accuracy of one set of pairs over the run.
+/// Accuracy on one set of pairs over the run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AccuracyCurve {

@@ -1,4 +1,4 @@
-//! Held-out accuracy over the run, overall and task by task, beside simple judges.
+//! Validation accuracy over the run, overall and task by task, beside simple judges.
 
 use minijinja::{context, value::Value};
 
@@ -35,7 +35,7 @@ pub(super) fn overall(
         vec![Rule { value: before, label: format!("before {}", Unit::Share.show(before)), class: "before" }];
     rules.extend(null_rules(nulls));
     let chart = LineChart {
-        label: "held-out accuracy over the run",
+        label: "validation accuracy over the run",
         size: (1040.0, 400.0),
         margin: 190.0,
         unit: Unit::Share,
@@ -66,7 +66,7 @@ pub(super) fn tasks(curves: &[AccuracyCurve]) -> Vec<(String, String, String)> {
             Rule { value: curve.points[0].accuracy.value, label: String::new(), class: "before" },
         ];
         let chart = LineChart {
-            label: &format!("held-out accuracy on {}", curve.name),
+            label: &format!("validation accuracy on {}", curve.name),
             size: (254.0, 180.0),
             margin: 10.0,
             unit: Unit::Share,

@@ -6,7 +6,7 @@ use crate::report::run::RunReport;
 use crate::report::unit::Unit;
 
 impl RunReport {
-    /// Held-out accuracy of these runs over their steps as one SVG file, light and dark. Each run has a name, such as its
+    /// Validation accuracy of these runs over their steps as one SVG file, light and dark. Each run has a name, such as its
     /// seed; the simple judges are those of the first. `None` where no run was evaluated.
     pub fn picture(runs: &[(String, Self)]) -> Option<String> {
         let lines: Vec<_> = runs
@@ -29,7 +29,7 @@ impl RunReport {
             })
         }));
         let chart = LineChart {
-            label: "held-out accuracy over training steps",
+            label: "validation accuracy over training steps",
             size: (1040.0, 400.0),
             margin: 190.0,
             unit: Unit::Share,
