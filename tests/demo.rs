@@ -160,7 +160,11 @@ fn judges_that_read_nothing_stay_near_one_half() {
         for null in nulls::table(&train, &held_out, seed) {
             let ceiling = if null.name == "n-gram regression" { 0.75 } else { 0.60 };
             let accuracy = null.accuracy();
-            assert!(accuracy <= ceiling && accuracy >= 1.0 - ceiling, "seed {seed}, {}: {accuracy}", null.name);
+            assert!(
+                accuracy <= ceiling && accuracy >= 1.0 - ceiling,
+                "seed {seed}, {}: {accuracy}",
+                null.name
+            );
         }
     }
 }

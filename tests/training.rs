@@ -86,7 +86,9 @@ fn a_run_killed_and_resumed_ends_with_the_bits_of_an_unbroken_one() {
     }
     let steps = |out: &Path| -> Vec<u64> {
         let text = std::fs::read_to_string(out.join("metrics.jsonl")).expect("metrics");
-        text.lines().map(|l| serde_json::from_str::<Value>(l).expect("JSON")["step"].as_u64().expect("a step")).collect()
+        text.lines()
+            .map(|l| serde_json::from_str::<Value>(l).expect("JSON")["step"].as_u64().expect("a step"))
+            .collect()
     };
     assert_eq!(steps(&broken), (1..=12).collect::<Vec<_>>(), "no step is lost or doubled");
 }
@@ -110,7 +112,9 @@ fn a_run_leaves_everything_that_people_look_for() {
     let folder = tempfile::tempdir().expect("a folder");
     let out = folder.path().join("run");
     let result = finish(train(&out, &[]));
-    for file in ["config.toml", "provenance.json", "metrics.jsonl", "samples.jsonl", "result.json", "report.html"] {
+    for file in
+        ["config.toml", "provenance.json", "metrics.jsonl", "samples.jsonl", "result.json", "report.html"]
+    {
         assert!(out.join(file).is_file(), "{file}");
     }
     for file in ["config.json", "model.safetensors", "tokenizer.json", "generation_config.json"] {

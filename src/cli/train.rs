@@ -49,7 +49,8 @@ impl Train {
 
     fn settings(&self, overrides: &Overrides) -> Result<TrainConfig> {
         let demo = self.data.is_none() && self.model.is_none();
-        let layers = if demo { [("the demo's settings", DEMO)] } else { [("what suits a user's own data", OWN)] };
+        let layers =
+            if demo { [("the demo's settings", DEMO)] } else { [("what suits a user's own data", OWN)] };
         let typed = [("data.path", quoted(&self.data)), ("model.path", quoted(&self.model))];
         self.flags.settings(&layers, &typed, overrides)
     }
