@@ -4,10 +4,12 @@ use std::path::Path;
 use std::process::Command;
 
 fn main() {
-    println!("cargo::rustc-check-cfg=cfg(shared_data)");
-    let shared = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data");
-    if shared.is_dir() {
-        println!("cargo::rustc-cfg=shared_data");
+    let shared = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared");
+    for (name, place) in [("shared_data", "data"), ("shared_faults", "faults.md")] {
+        println!("cargo::rustc-check-cfg=cfg({name})");
+        if shared.join(place).exists() {
+            println!("cargo::rustc-cfg={name}");
+        }
     }
     println!("cargo::rerun-if-changed=build.rs");
     if let Some(log) = git(&["rev-parse", "--path-format=absolute", "--git-path", "logs/HEAD"])

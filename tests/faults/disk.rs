@@ -1,0 +1,1 @@
+//! Rows 26 and 30: disks that fail.
