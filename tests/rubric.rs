@@ -344,3 +344,29 @@ fn nothing_in_conversation_or_response_closes_a_tag_or_opens_a_role() {
     let plain = "if a<b && c>d { <div>\\</div> } &lt;score&gt;";
     assert!(set.judge_prompt("chat", &user("a"), plain).unwrap()[0].content.contains(plain));
 }
+
+#[test]
+fn template_judgement_reads_back_and_its_score_depends_on_the_draw_alone() {
+    let set = RubricSet::builtin();
+    for name in set.names() {
+        let task = set.task(name).expect("its own name");
+        for score in 0..10 {
+            let mut draws = [0, 1, score].into_iter();
+            let verdict = task.template_judgement(&mut |bound| draws.next().expect("three draws") % bound);
+            let text = format_verdict(&verdict, Spacing::Compact).expect("the template was checked");
+            assert_eq!(parse(&text), Ok(verdict.clone()));
+            assert_eq!(verdict.score, Score::new((score + 1) as f64).expect("on the scale"));
+        }
+    }
+}
+
+#[test]
+fn template_whose_words_break_the_grammar_is_refused_where_it_stands() {
+    let file = |template: &str| format!("[[criteria]]\nname = \"A\"\ntext = \"b\"\n[template]\n{template}");
+    let refused = |template: &str| RubricSet::parse("own", &file(template)).expect_err("unsound").to_string();
+    assert!(refused("criteria = []\nremarks = [\"x\"]").contains("at least one"));
+    let colon = refused("criteria = [{ name = \"a: b\", text = \"c\" }]\nremarks = [\"x\"]");
+    assert!(colon.contains("template: `a: b`"), "{colon}");
+    let tag = refused("criteria = [{ name = \"a\", text = \"c\" }]\nremarks = [\"see <score>\"]");
+    assert!(tag.contains("see <score>"), "{tag}");
+}

@@ -12,6 +12,9 @@
 //! user = "{criteria} {conversation} {response}"   # the same slots, conversation once, then response once and last
 //! turn = "<{role}>{content}</{role}>"         # one turn of {conversation}; without {role} it can show one turn only
 //! grammar = "How to write the verdict."       # fills {grammar}; the grammar itself is fixed, see `Verdict::parse`
+//! [template]                                  # optional: the words of cold-start judgements, else as in template.toml
+//! criteria = [{ name = "Fit", text = "answers what was asked" }]
+//! remarks = ["seen in the response"]
 //! ```
 //!
 //! Plain braces are written `{{` and `}}`. Content never closes a tag or opens a role: see `neutral.rs`.
@@ -23,6 +26,7 @@ mod neutral;
 mod prompt;
 mod score;
 mod task;
+mod template;
 mod verdict;
 mod write;
 

@@ -1,6 +1,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::layout::Layout;
+use super::template::Template;
 use super::verdict::TAGS;
 
 /// A primary criterion of a task, the same for every conversation.
@@ -22,6 +23,7 @@ pub struct Task {
     pub(super) system: Option<Layout>,
     pub(super) user: Layout,
     pub(super) turn: Layout,
+    pub(super) template: Template,
     /// Names that content must not be able to use as tags.
     pub(super) tags: Vec<String>,
 }
@@ -42,6 +44,7 @@ pub(super) struct TaskFile {
     instructions: String,
     #[serde(default)]
     layout: LayoutFile,
+    template: Option<Template>,
 }
 
 /// The `[layout]` of a task file; what is absent is taken from `layout.toml`, except for the system turn.
@@ -72,6 +75,8 @@ impl TaskFile {
         let system = system.map_err(|e| format!("layout.system: {e}"))?;
         check_criteria(&self.criteria)?;
         check_layouts(&user, &turn)?;
+        let template = self.template.map_or_else(Template::standard, Ok)?;
+        template.check()?;
         Ok(Task {
             tags: tag_names(system.iter().chain([&user, &turn]), &turn),
             criteria: self.criteria,
@@ -80,6 +85,7 @@ impl TaskFile {
             system,
             user,
             turn,
+            template,
         })
     }
 }

@@ -2,21 +2,20 @@ use std::path::Path;
 
 use serde_json::Value;
 
+use super::cold_start;
 use super::sft::SftRow;
 use super::{ModelDtype, TrainConfig, TrainError, TrainingData};
 use crate::checkpoint::{Expected, ModelFolder, Scan, Tied};
 use crate::demo::{self, Split};
-use crate::evaluation::{Judge, JudgeError, Subject};
+use crate::evaluation::Judge;
 use crate::preference::{self, PreferencePair, ReadOptions};
 use crate::qwen3::{Config, Model, ParamId};
 use crate::rubric::RubricSet;
 use crate::tensor::DType;
-use crate::tokenizer::{ChatOptions, TokenId, Tokenizer};
+use crate::tokenizer::{ChatOptions, Tokenizer};
 
 /// Shape of the embedded demo model.
 const DEMO_MODEL: &str = include_str!("../../models/demo/config.json");
-/// Distinct texts that the embedded cold start draws from.
-const COLD_START_ROWS: usize = 20_000;
 
 /// Everything a run starts from, checked and read before the first step.
 #[derive(Debug)]
@@ -62,7 +61,8 @@ impl Setup {
         let (splits, hash) = pairs(config)?;
         let pairs = [splits[0].clone(), splits[2].clone()];
         let data = TrainingData::prepare(&judge, splits, hash, &config.data)?;
-        let cold_start = if config.sft.steps == 0 { Vec::new() } else { cold_start(config, &judge)? };
+        let cold_start =
+            if config.sft.steps == 0 { Vec::new() } else { cold_start::rows(config, &judge, &data.train)? };
         let setup = Self { model, folder, judge, data, cold_start, pairs };
         setup.check(config)?;
         Ok(setup)
@@ -138,30 +138,6 @@ fn pairs(config: &TrainConfig) -> Result<([Vec<PreferencePair>; 3], String), Tra
     let validation = rest.len().min(evaluation.validation_pairs);
     let held_out = rest.split_off(validation);
     Ok(([train, rest, held_out], dataset.hash.to_hex().to_string()))
-}
-
-/// The embedded cold start: judge prompts with verdicts whose scores are drawn blindly. It never sees which side of a pair was
-/// chosen.
-fn cold_start(config: &TrainConfig, judge: &Judge) -> Result<Vec<SftRow>, TrainError> {
-    if config.data.path.is_some() {
-        return Ok(Vec::new());
-    }
-    let end = judge.tokenizer.eos().first().copied();
-    let rows =
-        demo::openings(config.seed, COLD_START_ROWS, config.sft.share_right).into_iter().map(|opening| {
-            let reading = &opening.reading;
-            let subject =
-                Subject { task: &reading.task, messages: &reading.messages, response: &reading.response };
-            let prompt = judge.prompt(subject)?;
-            let completion = judge.tokenizer.encode(&opening.verdict_text()).map_err(JudgeError::from)?;
-            let completion = completion.into_iter().chain(end);
-            Ok(SftRow { prompt: ids(prompt.iter().copied()), completion: ids(completion) })
-        });
-    rows.collect()
-}
-
-fn ids(tokens: impl Iterator<Item = TokenId>) -> Vec<u32> {
-    tokens.map(|token| token.0).collect()
 }
 
 /// Reads a folder's weights into a model of its shape.
