@@ -23,6 +23,7 @@ fn rollout(group: u32, sample: u32, prompt: usize, completion: usize) -> Rollout
         logprob: number(-10.0),
         lse: number(20.0),
         entropy: number(40.0),
+        forced: Vec::new(),
         sampling: Sampling::default(),
         weights_version: 3,
         seed: SeedKey::default(),
@@ -115,6 +116,33 @@ fn shared_and_repeated_prompts_say_the_same_and_sharing_takes_fewer_rows() {
         assert_eq!(statements(&Packed::join(&shared.leaves)), statements(&Packed::join(&repeated.leaves)));
         assert_eq!(shared.counts.rows, 5 + 5 + 2 + 2 + 3 + 6);
         assert_eq!(repeated.counts.rows, shared.counts.rows + 2 * 5 + 2 + 3);
+    }
+}
+
+#[test]
+fn tokens_that_were_not_drawn_weigh_nothing_and_the_rest_weigh_what_they_would_without_them() {
+    let shapes = vec![(5, vec![4, 3], Life::Alive), (3, vec![6, 2], Life::Alive)];
+    for loss in [Loss::Grpo, Loss::Dapo] {
+        let config = LossConfig { loss, kl: 0.1, ..LossConfig::default() };
+        let mut rollouts = rollouts(&shapes);
+        rollouts[1][0].forced = vec![1, 2];
+        let batch = pack(&groups(&shapes, &rollouts), &config, Sharing::Prefix, 64).expect("it fits");
+        let all = Packed::join(&batch.leaves);
+        let drawn = [4.0, 3.0, 4.0, 2.0];
+        for weights in [&all.weight, &all.kl_weight, &all.entropy_weight] {
+            assert!((weights.iter().sum::<f64>() - 1.0).abs() < 1e-12);
+            for (i, weight) in weights.iter().enumerate() {
+                assert_eq!(*weight == 0.0, [8, 9].contains(&i), "target {i}");
+            }
+        }
+        for (weight, sequence) in all.weight.iter().zip(&all.targets.sequence) {
+            let expected = match loss {
+                Loss::Grpo => 1.0 / (4.0 * drawn[*sequence as usize]),
+                _ => 1.0 / 13.0,
+            };
+            assert!(*weight == 0.0 || (weight - expected).abs() < 1e-15);
+        }
+        assert_eq!(all.behaviour.len(), all.weight.len(), "the record stays whole");
     }
 }
 

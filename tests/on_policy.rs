@@ -8,8 +8,8 @@ use patarm::ops::attention::{Source, Span};
 use patarm::ops::head::{self, HeadInput, Logprobs, Scratch};
 use patarm::ops::rows;
 use patarm::qwen3::{self, Activations, Config, Keep, Model, Packed};
-use patarm::record::{Rollout, Sampling, SeedKey};
-use patarm::rollout::{Engine, Limits, Request};
+use patarm::record::{Finish, Rollout, Sampling, SeedKey};
+use patarm::rollout::{Engine, Limits, Request, Thought};
 use patarm::tensor::{Arena, DType, Tensor};
 use patarm::tokenizer::TokenId;
 use proptest::prelude::*;
@@ -64,6 +64,7 @@ fn requests(lengths: &[usize], samples: u32, sampling: Sampling) -> Vec<Request>
             stop: Arc::from([TokenId(1)]),
             vocabulary: VOCABULARY - 3,
             max_new_tokens: 19 + group % 3,
+            thought: None,
         })
         .collect()
 }
@@ -206,4 +207,95 @@ proptest! {
         prop_assert_eq!(bits(&stored(&alone)), bits(&stored(&together)));
         prop_assert_eq!(alone, together);
     }
+}
+
+const OPENS: TokenId = TokenId(90);
+const ENDS: TokenId = TokenId(91);
+const CLOSING: [TokenId; 3] = [TokenId(10), ENDS, TokenId(11)];
+
+/// Requests that may think; where `open`, their prompts end inside a thought.
+fn thinkers(budget: usize, open: bool) -> Vec<Request> {
+    let mut requests = requests(&LENGTHS, 3, Sampling::default());
+    for request in &mut requests {
+        let last = if open { OPENS } else { TokenId(5) };
+        let plain = request
+            .prompt
+            .iter()
+            .map(|token| if [OPENS, ENDS].contains(token) { TokenId(6) } else { *token });
+        request.prompt = plain.chain([last]).collect();
+        request.thought = Some(Thought { opens: OPENS, ends: ENDS, budget, closing: CLOSING.into() });
+    }
+    requests
+}
+
+#[test]
+fn a_thought_over_its_budget_is_closed_by_force_and_the_answer_has_all_its_tokens() {
+    let stream = stream(2);
+    let model = model(&stream, DType::F32, true);
+    let limits = Limits { tokens: 300, sequences: 30, blocks: 200 };
+    for budget in [0, 1, 7] {
+        let requests = thinkers(budget, true);
+        let rollouts = generate(&stream, &model, limits, &requests);
+        let mut closed = 0;
+        for rollout in &rollouts {
+            let request = &requests[rollout.group as usize];
+            let said = &rollout.completion;
+            let own_end = said.iter().take(budget).position(|token| *token == ENDS);
+            let stopped = said.iter().take(budget).any(|token| *token == TokenId(1));
+            if own_end.is_some() || stopped {
+                assert!(rollout.forced.is_empty(), "it ended by itself: {rollout:?}");
+            } else {
+                closed += 1;
+                assert_eq!(said[budget..budget + 3], CLOSING);
+                assert_eq!(rollout.forced, [0, 1, 2].map(|i| (budget + i) as u32));
+            }
+            let answer = match (own_end, stopped) {
+                (Some(end), _) => said.len() - end - 1,
+                (None, true) => continue,
+                (None, false) => said.len() - budget - 3,
+            };
+            let cut = rollout.finish == Finish::Length;
+            assert!(answer <= request.max_new_tokens && (!cut || answer == request.max_new_tokens));
+        }
+        assert!(closed > 20, "most thoughts are too long for {budget} tokens: {closed}");
+        let again = recompute(&stream, &model, &rollouts, true, 512);
+        assert_eq!(bits(&stored(&rollouts)), bits(&again), "forced tokens keep the policy's own numbers");
+    }
+}
+
+#[test]
+fn a_thought_that_never_begins_changes_nothing() {
+    let stream = stream(1);
+    let model = model(&stream, DType::F32, true);
+    let limits = Limits { tokens: 300, sequences: 30, blocks: 200 };
+    let thinking = thinkers(2, false);
+    let mut plain = thinking.clone();
+    plain.iter_mut().for_each(|request| request.thought = None);
+    let (with, without) =
+        (generate(&stream, &model, limits, &thinking), generate(&stream, &model, limits, &plain));
+    let mut thoughts = 0;
+    for (with, without) in with.iter().zip(&without) {
+        match without.completion.iter().position(|token| *token == OPENS) {
+            None => assert_eq!(with, without),
+            Some(at) => {
+                thoughts += 1;
+                assert_eq!(with.completion[..=at], without.completion[..=at]);
+                assert!(with.forced.first().is_none_or(|first| *first as usize == at + 3), "{with:?}");
+            }
+        }
+    }
+    assert!(thoughts < with.len());
+}
+
+#[test]
+fn a_thinkers_rollout_does_not_depend_on_what_shares_its_batch() {
+    let stream = stream(2);
+    let model = model(&stream, DType::F32, true);
+    let (open, plain) = (thinkers(4, true), requests(&LENGTHS, 3, Sampling::default()));
+    let mixed: Vec<Request> = open.iter().zip(plain).flat_map(|(a, b)| [a.clone(), b]).collect();
+    let limits = Limits { tokens: 111, sequences: 13, blocks: 60 };
+    let together = generate(&stream, &model, limits, &mixed);
+    let thinking = together.chunks(3).step_by(2).flatten().cloned().collect::<Vec<_>>();
+    let alone = generate(&stream, &model, Limits { tokens: 64, sequences: 3, blocks: 40 }, &open);
+    assert_eq!(thinking, alone);
 }

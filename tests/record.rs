@@ -17,6 +17,7 @@ fn judged(logprob: Vec<f32>, reward: Option<f64>) -> JudgedRollout {
         lse: logprob.iter().map(|value| -value).collect(),
         entropy: logprob.clone(),
         logprob,
+        forced: Vec::new(),
         sampling: Sampling { temperature: 0.1, top_k: 5, top_p: 0.3, min_p: 0.7 },
         weights_version: u64::MAX,
         seed: SeedKey { run: u64::MAX, step: 1, group: 3, sample: 9 },
@@ -112,5 +113,20 @@ fn damaged_lines_are_named_by_file_and_line() {
         assert!(back[0].is_ok());
         let error = back[1].as_ref().unwrap_err().to_string();
         assert!(error.starts_with("replay.jsonl:2: "), "{error}");
+    }
+}
+
+#[test]
+fn forced_places_come_back_and_must_be_places() {
+    let mut row = judged(vec![-1.0; 4], None);
+    assert!(!String::from_utf8(written(std::slice::from_ref(&row)).unwrap()).unwrap().contains("forced"));
+    row.rollout.forced = vec![1, 2];
+    assert_eq!(row.rollout.drawn(), 2);
+    let back = read(&written(std::slice::from_ref(&row)).unwrap()).remove(0).unwrap();
+    assert_eq!(back, row);
+    for bad in [vec![4], vec![2, 1], vec![1, 1]] {
+        row.rollout.forced = bad;
+        let error = written(std::slice::from_ref(&row)).unwrap_err();
+        assert!(matches!(error, RecordError::Forced { line: 1, expected: 4, .. }), "{error}");
     }
 }

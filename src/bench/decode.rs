@@ -69,6 +69,7 @@ fn requests(shape: &DecodeShape) -> Vec<Request> {
         stop: Arc::new([]),
         vocabulary: shape.config.vocabulary,
         max_new_tokens: shape.steps + 2,
+        thought: None,
     };
     ids.chunks(shape.prompt).enumerate().map(request).collect()
 }

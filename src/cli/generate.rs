@@ -158,6 +158,7 @@ fn sample(
         stop: stop.clone(),
         vocabulary: tokenizer.vocab_size(),
         max_new_tokens: config.rollout.max_new_tokens,
+        thought: None,
     };
     let requests: Vec<Request> =
         (first..).zip(rows.iter().map(|(_, prompt)| prompt.as_slice())).map(request).collect();

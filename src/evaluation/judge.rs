@@ -87,7 +87,7 @@ impl Judge {
     ) -> Request {
         let stop = self.tokenizer.eos().into();
         let (vocabulary, max_new_tokens) = (self.tokenizer.vocab_size(), self.max_new_tokens);
-        Request { prompt, group, seeds, sampling, stop, vocabulary, max_new_tokens }
+        Request { prompt, group, seeds, sampling, stop, vocabulary, max_new_tokens, thought: None }
     }
 
     /// Reads a rollout's verdict.

@@ -74,8 +74,18 @@ pub enum RecordError {
         /// The number.
         value: f64,
     },
-    /// A per-token field does not have one value for each drawn token.
-    #[error("{path}:{line}: `{field}` has {found} values for {expected} drawn tokens")]
+    /// The forced positions are not places in the completion, each once and ascending.
+    #[error("{path}:{line}: `forced` must name places among the {expected} tokens, ascending, each once")]
+    Forced {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1.
+        line: u64,
+        /// Number of tokens.
+        expected: usize,
+    },
+    /// A per-token field does not have one value for each token.
+    #[error("{path}:{line}: `{field}` has {found} values for {expected} tokens")]
     Length {
         /// The file.
         path: PathBuf,
@@ -83,7 +93,7 @@ pub enum RecordError {
         line: u64,
         /// The field.
         field: &'static str,
-        /// Number of drawn tokens.
+        /// Number of tokens.
         expected: usize,
         /// Number of values.
         found: usize,
@@ -116,6 +126,10 @@ impl Place {
                 return Err(RecordError::Length { path, line, field, expected, found });
             }
             self.finite(field, values.iter().map(|value| f64::from(*value)))?;
+        }
+        let within = rollout.forced.last().is_none_or(|last| (*last as usize) < expected);
+        if !within || !rollout.forced.is_sorted_by(|a, b| a < b) {
+            return Err(RecordError::Forced { path: self.path.clone(), line: self.line, expected });
         }
         let sampling = &rollout.sampling;
         let drawn = [sampling.temperature, sampling.top_p, sampling.min_p].map(f64::from);

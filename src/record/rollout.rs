@@ -54,14 +54,18 @@ pub struct Rollout {
     pub prompt: Arc<[TokenId]>,
     /// Index of the prompt within the step.
     pub group: u32,
-    /// Drawn tokens, the end-of-sequence token included.
+    /// The tokens after the prompt, the end-of-sequence token included; all drawn but the `forced` ones.
     pub completion: Vec<TokenId>,
-    /// Log-probability of each drawn token under `log_softmax(logits / T)`, nats.
+    /// Log-probability of each token under `log_softmax(logits / T)`, nats.
     pub logprob: Vec<f32>,
-    /// Log-sum-exp of `logits / T` at each drawn token.
+    /// Log-sum-exp of `logits / T` at each token.
     pub lse: Vec<f32>,
-    /// Entropy of the policy at each drawn token, nats.
+    /// Entropy of the policy at each token, nats.
     pub entropy: Vec<f32>,
+    /// Positions within `completion`, ascending, of tokens that were put there and not drawn (the end of a thought over its
+    /// budget). Their columns say what the policy thought of them; no loss weighs them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub forced: Vec<u32>,
     /// How it was drawn.
     pub sampling: Sampling,
     /// Version of the weights that drew it: the number of optimizer updates so far.
@@ -70,4 +74,11 @@ pub struct Rollout {
     pub seed: SeedKey,
     /// Why it ended.
     pub finish: Finish,
+}
+
+impl Rollout {
+    /// Number of tokens that the policy drew: those that a loss may weigh.
+    pub fn drawn(&self) -> usize {
+        self.completion.len() - self.forced.len()
+    }
 }

@@ -3,6 +3,7 @@ use std::sync::Arc;
 
 use super::blocks::BlockPool;
 use super::sequence::{Prefill, Sequence};
+use super::thought::Thought;
 use crate::device::Stream;
 use crate::dims;
 use crate::ops::attention::{Source, Span};
@@ -29,8 +30,10 @@ pub struct Request {
     pub stop: Arc<[TokenId]>,
     /// Ids that the tokenizer knows; the head's rows from there on are padding and never drawn.
     pub vocabulary: usize,
-    /// Longest completion, tokens, at least one.
+    /// Longest completion, tokens, at least one; a thought does not count.
     pub max_new_tokens: usize,
+    /// Whether a thought may come before the answer, and for how long; none: nothing is told apart and nothing forced.
+    pub thought: Option<Thought>,
 }
 
 /// Sizes that the engine's memory is planned for.
@@ -141,7 +144,7 @@ impl Engine {
     }
 
     fn check(&self, request: &Request, model: &Model) -> Result<(), RolloutError> {
-        let longest = request.prompt.len() + request.max_new_tokens;
+        let longest = request.longest();
         let reason = match () {
             () if request.prompt.is_empty() => "the prompt is empty".into(),
             () if request.max_new_tokens == 0 => "no token is asked for".into(),
@@ -256,8 +259,7 @@ impl<'a> Run<'a> {
                 let (blocks, copy) = request.sample_blocks(&prefill.blocks, &mut self.blocks);
                 copies.extend(copy);
                 rows.push(row);
-                let drawn = Vec::with_capacity(request.max_new_tokens);
-                started.push(Sequence { request: prefill.request, sample, blocks, drawn, finish: None });
+                started.push(Sequence::new(request, (prefill.request, sample), blocks));
             }
             self.promised -= request.most_blocks() - request.prompt_blocks();
             prefill.blocks.iter().for_each(|&block| self.blocks.give_back(block));

@@ -6,6 +6,8 @@ mod blocks;
 mod engine;
 mod sampler;
 mod sequence;
+mod thought;
 
 pub use engine::{Engine, Limits, Request, RolloutError};
 pub use sampler::Sampler;
+pub use thought::Thought;

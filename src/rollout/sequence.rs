@@ -2,6 +2,7 @@ use std::sync::Arc;
 
 use super::blocks::BlockPool;
 use super::engine::Request;
+use super::thought::{Stage, Thought};
 use crate::ops::kv_append::BLOCK;
 use crate::ops::philox::Key;
 use crate::ops::sample::{Choice, Draw, Drawn, Truncation};
@@ -25,10 +26,18 @@ pub(super) struct Sequence {
     /// Blocks of the whole sequence, up to its limit, in order.
     pub(super) blocks: Arc<[u32]>,
     pub(super) drawn: Vec<Drawn>,
+    /// Places of the tokens that were not drawn.
+    forced: Vec<u32>,
+    stage: Stage,
     pub(super) finish: Option<Finish>,
 }
 
 impl Request {
+    /// Tokens of prompt, thought and answer at most.
+    pub(super) fn longest(&self) -> usize {
+        self.prompt.len() + self.max_new_tokens + self.thought.as_ref().map_or(0, Thought::longest)
+    }
+
     fn blocks(&self, tokens: usize) -> usize {
         tokens.div_ceil(BLOCK)
     }
@@ -45,7 +54,7 @@ impl Request {
 
     /// Blocks that prompt and all samples need at most.
     pub(super) fn most_blocks(&self) -> usize {
-        let own = self.blocks(self.prompt.len() + self.max_new_tokens) - self.shared_blocks();
+        let own = self.blocks(self.longest()) - self.shared_blocks();
         self.prompt_blocks() + self.seeds.len() * own
     }
 
@@ -56,7 +65,7 @@ impl Request {
         pool: &mut BlockPool,
     ) -> (Arc<[u32]>, Option<(u32, u32)>) {
         let shared = self.shared_blocks();
-        let all = self.blocks(self.prompt.len() + self.max_new_tokens);
+        let all = self.blocks(self.longest());
         let blocks: Arc<[u32]> =
             (0..all).map(|i| if i < shared { pool.share(prompt[i]) } else { pool.take() }).collect();
         let copy = prompt.get(shared).map(|&partial| (partial, blocks[shared]));
@@ -65,12 +74,25 @@ impl Request {
 }
 
 impl Sequence {
-    /// Takes a drawn token in, and ends the sequence where it must.
+    /// A sample of a prefilled prompt, before its first token.
+    pub(super) fn new(request: &Request, place: (usize, usize), blocks: Arc<[u32]>) -> Self {
+        let (index, sample) = place;
+        let drawn = Vec::with_capacity(request.longest() - request.prompt.len());
+        let stage = Stage::first(request);
+        Self { request: index, sample, blocks, drawn, forced: Vec::new(), stage, finish: None }
+    }
+
+    /// Takes a token in, and ends the sequence where it must.
     pub(super) fn push(&mut self, drawn: Drawn, request: &Request) {
-        self.drawn.push(drawn);
-        if request.stop.contains(&TokenId(drawn.token)) {
+        let token = TokenId(drawn.token);
+        if self.stage.forces(request).is_some() {
+            self.forced.push(self.drawn.len() as u32);
+        } else if request.stop.contains(&token) {
             self.finish = Some(Finish::Stop);
-        } else if self.drawn.len() == request.max_new_tokens {
+        }
+        self.drawn.push(drawn);
+        self.stage = self.stage.after(token, request);
+        if self.finish.is_none() && self.stage.answered() == Some(request.max_new_tokens) {
             self.finish = Some(Finish::Length);
         }
     }
@@ -82,7 +104,11 @@ impl Sequence {
         Draw {
             key: Key::of_request(seed.run, seed.step, seed.group, seed.sample),
             position: self.position(request) as u32,
-            choice: if sampling.temperature == 0.0 { Choice::Greedy } else { Choice::Gumbel(truncation) },
+            choice: match self.stage.forces(request) {
+                Some(token) => Choice::Forced(token.0),
+                None if sampling.temperature == 0.0 => Choice::Greedy,
+                None => Choice::Gumbel(truncation),
+            },
             vocabulary: request.vocabulary as u32,
         }
     }
@@ -101,6 +127,7 @@ impl Sequence {
             logprob: column(|d| d.logprob),
             lse: column(|d| d.lse),
             entropy: column(|d| d.entropy),
+            forced: self.forced,
             sampling: request.sampling,
             weights_version,
             seed: request.seeds[self.sample],

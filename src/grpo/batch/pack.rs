@@ -121,7 +121,7 @@ fn weigh(families: &mut [Vec<Sequence<'_>>], loss: Loss) {
     let all = || families.iter().flatten();
     let lengths = |counts: fn(&Sequence<'_>) -> f64| -> Vec<usize> {
         all()
-            .map(|sequence| if counts(sequence) > 0.0 { sequence.scored.rollout.completion.len() } else { 0 })
+            .map(|sequence| if counts(sequence) > 0.0 { sequence.scored.rollout.drawn() } else { 0 })
             .collect()
     };
     let live = lengths(|sequence| sequence.weight);
@@ -222,15 +222,17 @@ impl Sequence<'_> {
         let ids: Vec<u32> = rollout.completion.iter().map(|id| id.0).collect();
         let fresh = packed.targets.ids.is_empty();
         packed.push_targets(&ids, self.index, first_row, rows);
-        let count = packed.targets.ids.len();
+        let (first, count) = (packed.targets.ids.len() - ids.len(), packed.targets.ids.len());
         for (column, value) in [
             (&mut packed.weight, self.weight),
             (&mut packed.kl_weight, self.kl_weight),
             (&mut packed.entropy_weight, self.entropy_weight),
-            (&mut packed.advantage, self.advantage),
         ] {
             column.resize(count, value);
+            // What the policy did not draw teaches it nothing.
+            rollout.forced.iter().for_each(|place| column[first + *place as usize] = 0.0);
         }
+        packed.advantage.resize(count, self.advantage);
         packed.behaviour.extend(&rollout.logprob);
         packed.lse.extend(&rollout.lse);
         packed.entropy.extend(&rollout.entropy);

@@ -41,6 +41,8 @@ pub enum Choice {
     Greedy,
     /// By Gumbel-max among the ids that the truncation keeps.
     Gumbel(Truncation),
+    /// This id, whatever the scores say.
+    Forced(u32),
 }
 
 /// What one row asks for.
@@ -72,7 +74,7 @@ pub struct Drawn {
 /// Draws a token for every row.
 ///
 /// # Errors
-/// When shapes or dtypes do not fit, or a row's vocabulary is empty or larger than V.
+/// When shapes or dtypes do not fit, a row's vocabulary is empty or larger than V, or a forced id lies outside it.
 pub fn forward(stream: &Stream, logits: View<'_>, draws: &[Draw], out: &mut [Drawn]) -> Result<(), OpError> {
     const OP: &str = "sample_forward";
     let v = logits.dims().row_len();
@@ -81,6 +83,11 @@ pub fn forward(stream: &Stream, logits: View<'_>, draws: &[Draw], out: &mut [Dra
     let unfit = |draw: &Draw| draw.vocabulary == 0 || draw.vocabulary as usize > v;
     if let Some(row) = draws.iter().position(unfit) {
         let reason = format!("row {row} allows {} ids of {v}", draws[row].vocabulary);
+        return Err(OpError::Argument { op: OP, reason });
+    }
+    let outside = |draw: &Draw| matches!(draw.choice, Choice::Forced(id) if id >= draw.vocabulary);
+    if let Some(row) = draws.iter().position(outside) {
+        let reason = format!("row {row} forces an id outside its {} ids", draws[row].vocabulary);
         return Err(OpError::Argument { op: OP, reason });
     }
     if out.len() != draws.len() {
@@ -116,10 +123,10 @@ fn rows<A: Float>(host: &Host, z: &[A], draws: &[Draw], out: &mut [Drawn]) {
 }
 
 fn token<A: Float>(z: &[A], draw: &Draw) -> u32 {
-    let greedy = largest(z);
     match draw.choice {
-        Choice::Greedy => greedy,
-        Choice::Gumbel(Truncation::NONE) => race::among_all(z, greedy, draw),
+        Choice::Forced(id) => id,
+        Choice::Greedy => largest(z),
+        Choice::Gumbel(Truncation::NONE) => race::among_all(z, largest(z), draw),
         Choice::Gumbel(truncation) => race::among(z, &truncation::kept(z, truncation), draw),
     }
 }
