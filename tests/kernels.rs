@@ -6,6 +6,7 @@ mod kernels {
     mod attention;
     mod attention_bits;
     mod attention_plain;
+    mod bias;
     mod differences;
     mod embedding;
     mod grpo_loss;

@@ -7,7 +7,7 @@ use patarm::dims;
 use patarm::ops::attention::{Source, Span};
 use patarm::ops::head::{self, HeadInput, Logprobs, Scratch};
 use patarm::ops::rows;
-use patarm::qwen3::{self, Activations, Config, Keep, Model, Packed};
+use patarm::qwen3::{self, Activations, Config, Family, Keep, Model, Packed};
 use patarm::record::{Finish, Rollout, Sampling, SeedKey};
 use patarm::rollout::{Engine, Limits, Request, Thought};
 use patarm::tensor::{Arena, DType, Tensor};
@@ -18,6 +18,7 @@ const VOCABULARY: usize = 97;
 
 fn config(tied: bool) -> Config {
     Config {
+        family: Family::Qwen3,
         vocabulary: VOCABULARY,
         hidden: 48,
         feed_forward: 80,
@@ -43,7 +44,7 @@ fn model(stream: &Stream, dtype: DType, tied: bool) -> Model {
     model.initialise(stream, 3).expect("host");
     // Larger weights than at the start of a training run, so that policies are far from uniform.
     for (id, tensor) in model.params.iter_mut() {
-        if !id.is_gain() && dtype == DType::F32 {
+        if !id.is_vector() && dtype == DType::F32 {
             tensor.view_mut().host_mut::<f32>().iter_mut().for_each(|w| *w *= 8.0);
         }
     }

@@ -155,9 +155,9 @@ impl TrainStep {
                 g: g.view(),
                 m: m.view_mut(),
                 v: v.view_mut(),
-                master: masters.next().filter(|_| !id.is_gain()).map(|(_, tensor)| tensor.view_mut()),
+                master: masters.next().filter(|_| !id.is_vector()).map(|(_, tensor)| tensor.view_mut()),
             },
-            decay: if id.is_gain() { Decay::No } else { Decay::Yes },
+            decay: if id.is_vector() { Decay::No } else { Decay::Yes },
         });
         match update(&self.stream, &self.optimizer, self.steps, parameters)? {
             Update::Applied { .. } => Ok(()),

@@ -4,6 +4,7 @@
 
 pub mod adamw;
 pub mod attention;
+pub mod bias;
 mod contract;
 pub mod embedding;
 pub mod grad_norm;

@@ -36,10 +36,8 @@ pub struct Activations {
 pub(super) struct LayerActivations {
     pub(super) input_rstd: Tensor,
     pub(super) input_normed: Tensor,
-    pub(super) q_raw: Tensor,
-    pub(super) k_raw: Tensor,
-    pub(super) q_rstd: Tensor,
-    pub(super) k_rstd: Tensor,
+    /// Where the family norms queries and keys per head.
+    pub(super) raw: Option<RawHeads>,
     pub(super) q: Tensor,
     pub(super) k: Tensor,
     pub(super) v: Tensor,
@@ -51,6 +49,15 @@ pub(super) struct LayerActivations {
     pub(super) gate: Tensor,
     pub(super) up: Tensor,
     pub(super) product: Tensor,
+}
+
+/// Queries and keys before their norms.
+#[derive(Debug)]
+pub(super) struct RawHeads {
+    pub(super) q: Tensor,
+    pub(super) k: Tensor,
+    pub(super) q_rstd: Tensor,
+    pub(super) k_rstd: Tensor,
 }
 
 impl Activations {
@@ -108,18 +115,16 @@ impl LayerActivations {
             (stored(Axis::C, c.hidden)?, stored(Axis::C, c.hidden)?, stored(Axis::C, c.hidden)?);
         let [gate, up, product] = [(); 3].map(|()| stored(Axis::F, c.feed_forward));
         let mut heads = |heads| arena.tensor(dtype, dims![N: n, H: heads, D: c.head_dim]);
-        let [q_raw, q, attended] = [(); 3].map(|()| heads(c.heads));
-        let [k_raw, k, v] = [(); 3].map(|()| heads(c.kv_heads));
+        let [q, attended] = [(); 2].map(|()| heads(c.heads));
+        let [k, v] = [(); 2].map(|()| heads(c.kv_heads));
+        let raw = c.family.norms_heads().then(|| RawHeads::new(c, dtype, n, arena)).transpose()?;
         let mut sums = |size| arena.tensor(dtype.accumulator(), dims![N: n, H: size]);
         Ok(Self {
             input_rstd: sums(1)?,
             post_rstd: sums(1)?,
-            q_rstd: sums(c.heads)?,
-            k_rstd: sums(c.kv_heads)?,
             lse: sums(c.heads)?,
             input_normed,
-            q_raw: q_raw?,
-            k_raw: k_raw?,
+            raw,
             q: q?,
             k: k?,
             v: v?,
@@ -129,6 +134,17 @@ impl LayerActivations {
             gate: gate?,
             up: up?,
             product: product?,
+        })
+    }
+}
+
+impl RawHeads {
+    fn new(c: &Config, dtype: DType, n: usize, arena: &mut Arena) -> Result<Self, ArenaError> {
+        Ok(Self {
+            q: arena.tensor(dtype, dims![N: n, H: c.heads, D: c.head_dim])?,
+            k: arena.tensor(dtype, dims![N: n, KVH: c.kv_heads, D: c.head_dim])?,
+            q_rstd: arena.tensor(dtype.accumulator(), dims![N: n, H: c.heads])?,
+            k_rstd: arena.tensor(dtype.accumulator(), dims![N: n, KVH: c.kv_heads])?,
         })
     }
 }

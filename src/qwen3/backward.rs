@@ -3,7 +3,7 @@ use super::forward::{Layer, per_norm};
 use super::params::LayerParam::{Down, Gate, InputNorm, K, KNorm, O, PostNorm, Q, QNorm, Up, V};
 use super::{Activations, GradientSink, Keep, LayerParam, Model, Packed, ParamId};
 use crate::device::Stream;
-use crate::ops::{Leaves, OpError, Write, attention, embedding, product, rms_norm, rope, swiglu};
+use crate::ops::{Leaves, OpError, Write, attention, bias, embedding, product, rms_norm, rope, swiglu};
 use crate::tensor::{Tensor, View, ViewMut};
 
 /// What a backward pass runs over: the same batch as the forward pass before it.
@@ -85,7 +85,8 @@ impl LayerBackward<'_> {
         self.norm(from, d.stream.rows_mut(0..n), Write::Add, sink)
     }
 
-    /// From the middle's gradient in `d.stream` to those of the raw queries, keys and values (`a.q`, `a.k`, `d.v`).
+    /// From the middle's gradient in `d.stream` to those of the raw queries, keys and values: `d.q`, `d.k`, `d.v`, the
+    /// first two in `a.q` and `a.k` where they went through norms.
     fn attention(
         &self,
         a: &mut LayerActivations,
@@ -107,9 +108,10 @@ impl LayerBackward<'_> {
         attention::backward(s, from, d.q.rows_mut(0..n), d.k.rows_mut(0..n), d.v.rows_mut(0..n))?;
         rope::backward(s, d.q.rows_mut(0..n), self.layer.indices.positions(n), &self.layer.model.rope)?;
         rope::backward(s, d.k.rows_mut(0..n), self.layer.indices.positions(n), &self.layer.model.rope)?;
-        let q = Normed { dy: &d.q, x: a.q_raw.rows(0..n), rstd: &a.q_rstd, gain: QNorm };
+        let Some(raw) = &a.raw else { return Ok(()) };
+        let q = Normed { dy: &d.q, x: raw.q.rows(0..n), rstd: &raw.q_rstd, gain: QNorm };
         self.norm(q, a.q.rows_mut(0..n), Write::Set, sink)?;
-        let k = Normed { dy: &d.k, x: a.k_raw.rows(0..n), rstd: &a.k_rstd, gain: KNorm };
+        let k = Normed { dy: &d.k, x: raw.k.rows(0..n), rstd: &raw.k_rstd, gain: KNorm };
         self.norm(k, a.k.rows_mut(0..n), Write::Set, sink)
     }
 
@@ -122,8 +124,10 @@ impl LayerBackward<'_> {
         sink: &mut impl GradientSink,
     ) -> Result<(), OpError> {
         let n = self.layer.n;
-        for (p, dy, write) in [(Q, &a.q, Write::Set), (K, &a.k, Write::Add), (V, &d.v, Write::Add)] {
+        let (q, k) = if a.raw.is_some() { (&a.q, &a.k) } else { (&d.q, &d.k) };
+        for (p, dy, write) in [(Q, q, Write::Set), (K, k, Write::Add), (V, &d.v, Write::Add)] {
             self.weight(dy.rows(0..n), a.input_normed.rows(0..n), p, sink)?;
+            self.bias(dy.rows(0..n), p, sink)?;
             self.input(dy.rows(0..n), p, d.normed.rows_mut(0..n), write)?;
         }
         let from = Normed { dy: &d.normed, x: input, rstd: &a.input_rstd, gain: InputNorm };
@@ -145,6 +149,15 @@ impl LayerBackward<'_> {
     ) -> Result<(), OpError> {
         let id = ParamId::Layer(self.layer.l, p);
         product::backward_weight(self.layer.stream, dy, x, self.leaves, sink.buffer(id))?;
+        sink.finished(id);
+        Ok(())
+    }
+
+    /// The gradient of what was added to the product with `matrix`, where anything was.
+    fn bias(&self, dy: View<'_>, matrix: LayerParam, sink: &mut impl GradientSink) -> Result<(), OpError> {
+        let Some(p) = self.layer.model.config.family.bias(matrix) else { return Ok(()) };
+        let id = ParamId::Layer(self.layer.l, p);
+        bias::backward(self.layer.stream, dy, self.leaves, sink.buffer(id))?;
         sink.finished(id);
         Ok(())
     }

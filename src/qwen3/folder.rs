@@ -5,7 +5,7 @@ impl Config {
     /// The configuration of a Hugging Face folder.
     ///
     /// # Errors
-    /// When it is not a dense Qwen3 that this engine computes.
+    /// When it is not a model that this engine computes.
     pub fn of(folder: &ModelFolder) -> Result<Self, ConfigError> {
         Self::parse(&folder.config_json().to_string())
     }

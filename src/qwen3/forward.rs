@@ -5,7 +5,7 @@ use super::{Activations, Config, LayerParam, Model, Packed, ParamId};
 use crate::device::Stream;
 use crate::dims;
 use crate::ops::attention::{self, Keys, Span};
-use crate::ops::{OpError, Write, embedding, kv_append, product, rms_norm, rope, rows, swiglu};
+use crate::ops::{OpError, Write, bias, embedding, kv_append, product, rms_norm, rope, rows, swiglu};
 use crate::tensor::{Dims, View, ViewMut};
 
 /// Dims of a KV pool of `blocks` blocks of 64 positions: [L, Blocks, K|V, KVH, 64, D].
@@ -78,23 +78,29 @@ impl<'a> Layer<'a> {
         product::forward(s, a.attended.rows(0..n), self.weight(O), a.middle.rows_mut(0..n), Write::Add)?;
         self.norm(a.middle.rows(0..n), PostNorm, a.post_normed.rows_mut(0..n), a.post_rstd.rows_mut(0..n))?;
         let normed = a.post_normed.rows(0..n);
-        product::forward(s, normed, self.weight(Gate), a.gate.rows_mut(0..n), Write::Set)?;
-        product::forward(s, normed, self.weight(Up), a.up.rows_mut(0..n), Write::Set)?;
+        self.linear(normed, Gate, a.gate.rows_mut(0..n))?;
+        self.linear(normed, Up, a.up.rows_mut(0..n))?;
         swiglu::forward(s, a.gate.rows(0..n), a.up.rows(0..n), a.product.rows_mut(0..n))?;
         rows::copy(s, a.middle.rows(0..n), output.reborrow())?;
         product::forward(s, a.product.rows(0..n), self.weight(Down), output, Write::Add)
     }
 
-    /// Queries, keys and values of the normed input; queries and keys normed per head and rotated.
+    /// Queries, keys and values of the normed input; queries and keys normed per head where the family does, and rotated.
     fn project(&self, input: View<'_>, a: &mut LayerActivations) -> Result<(), OpError> {
         let (s, n) = (self.stream, self.n);
         self.norm(input, InputNorm, a.input_normed.rows_mut(0..n), a.input_rstd.rows_mut(0..n))?;
         let normed = a.input_normed.rows(0..n);
-        product::forward(s, normed, self.weight(Q), a.q_raw.rows_mut(0..n), Write::Set)?;
-        product::forward(s, normed, self.weight(K), a.k_raw.rows_mut(0..n), Write::Set)?;
-        product::forward(s, normed, self.weight(V), a.v.rows_mut(0..n), Write::Set)?;
-        self.norm(a.q_raw.rows(0..n), QNorm, a.q.rows_mut(0..n), a.q_rstd.rows_mut(0..n))?;
-        self.norm(a.k_raw.rows(0..n), KNorm, a.k.rows_mut(0..n), a.k_rstd.rows_mut(0..n))?;
+        let (q, k) = match &mut a.raw {
+            Some(raw) => (&mut raw.q, &mut raw.k),
+            None => (&mut a.q, &mut a.k),
+        };
+        self.linear(normed, Q, q.rows_mut(0..n))?;
+        self.linear(normed, K, k.rows_mut(0..n))?;
+        self.linear(normed, V, a.v.rows_mut(0..n))?;
+        if let Some(raw) = &mut a.raw {
+            self.norm(raw.q.rows(0..n), QNorm, a.q.rows_mut(0..n), raw.q_rstd.rows_mut(0..n))?;
+            self.norm(raw.k.rows(0..n), KNorm, a.k.rows_mut(0..n), raw.k_rstd.rows_mut(0..n))?;
+        }
         rope::forward(s, a.q.rows_mut(0..n), self.indices.positions(n), &self.model.rope)?;
         rope::forward(s, a.k.rows_mut(0..n), self.indices.positions(n), &self.model.rope)
     }
@@ -116,6 +122,15 @@ impl<'a> Layer<'a> {
                     lse,
                 )
             }
+        }
+    }
+
+    /// y = x wᵀ, and the bias where the family has one.
+    fn linear(&self, x: View<'_>, p: LayerParam, mut y: ViewMut<'_>) -> Result<(), OpError> {
+        product::forward(self.stream, x, self.weight(p), y.reborrow(), Write::Set)?;
+        match self.model.config.family.bias(p) {
+            Some(b) => bias::forward(self.stream, self.weight(b), y),
+            None => Ok(()),
         }
     }
 

@@ -9,7 +9,7 @@ use crate::ops::{OpError, random};
 const SPREAD: f64 = 0.02;
 
 impl Model {
-    /// Fresh weights: matrices normal with mean 0 and config.json's `initializer_range`, gains 1. Each element depends on the seed, its parameter's
+    /// Fresh weights: matrices normal with mean 0 and config.json's `initializer_range`, gains 1, biases 0. Each element depends on the seed, its parameter's
     /// place in the fixed order, and its index alone.
     ///
     /// # Errors
@@ -19,6 +19,8 @@ impl Model {
         for (place, (id, tensor)) in self.params.iter_mut().enumerate() {
             if id.is_gain() {
                 random::constant(stream, tensor.view_mut(), 1.0)?;
+            } else if id.is_bias() {
+                random::constant(stream, tensor.view_mut(), 0.0)?;
             } else {
                 random::normal(stream, tensor.view_mut(), Key::of_request(seed, place as u64, 0, 0), spread)?;
             }

@@ -1,23 +1,28 @@
-//! The model: Qwen3's forward pass over packed tokens and its mirror, the backward pass. It never sees text and does not know
-//! what it is trained for. One forward serves training, prefill and decode; the head is a stage of its own (`ops::head`).
+//! The model: Qwen3's forward pass over packed tokens and its mirror, the backward pass; Qwen2 and Llama are the same with other
+//! flags ([`Family`]). It never sees text and does not know what it is trained for. One forward serves training, prefill and
+//! decode; the head is a stage of its own (`ops::head`).
 
 mod activations;
 mod backward;
 mod batch;
 mod config;
+mod family;
 mod folder;
 mod forward;
 mod gradient;
 mod init;
 mod params;
+mod parse;
 
 pub use activations::{Activations, BackwardBuffers, Keep};
 pub use backward::{BackwardPass, backward};
 pub use batch::Packed;
-pub use config::{Config, ConfigError};
+pub use config::Config;
+pub use family::Family;
 pub use forward::{forward, kv_pool_dims};
 pub use gradient::{Accumulate, GradientSink};
 pub use params::{LayerParam, ParamId, Params};
+pub use parse::ConfigError;
 
 use crate::ops::rope::Table;
 use crate::tensor::{Arena, ArenaError, DType};

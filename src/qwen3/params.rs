@@ -1,15 +1,18 @@
-use super::Config;
+use super::{Config, Family};
 use crate::dims;
 use crate::tensor::{Arena, ArenaError, DType, Dims, Tensor, View, ViewMut};
 
-/// One of a layer's weights, in the order in which the forward pass meets them.
+/// One of a layer's weights; [`Family::layer`] says which of them a model has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[allow(missing_docs)]
 pub enum LayerParam {
     InputNorm,
     Q,
+    QBias,
     K,
+    KBias,
     V,
+    VBias,
     QNorm,
     KNorm,
     O,
@@ -19,9 +22,7 @@ pub enum LayerParam {
     Down,
 }
 
-use LayerParam::{Down, Gate, InputNorm, K, KNorm, O, PostNorm, Q, QNorm, Up, V};
-
-const LAYER: [LayerParam; 11] = [InputNorm, Q, K, V, QNorm, KNorm, O, PostNorm, Gate, Up, Down];
+use LayerParam::{Down, Gate, InputNorm, K, KBias, KNorm, O, PostNorm, Q, QBias, QNorm, Up, V, VBias};
 
 /// Name of one weight tensor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -39,18 +40,10 @@ pub enum ParamId {
 impl ParamId {
     /// Every weight of a model, in the fixed order of files, gradients and updates.
     pub fn all(config: &Config) -> impl Iterator<Item = Self> + use<> {
-        let layers = (0..config.layers).flat_map(|l| LAYER.into_iter().map(move |p| Self::Layer(l, p)));
+        let layer = config.family.layer();
+        let layers = (0..config.layers).flat_map(|l| layer.iter().map(move |p| Self::Layer(l, *p)));
         let head = (!config.tied).then_some(Self::Head);
         std::iter::once(Self::Embedding).chain(layers).chain([Self::Norm]).chain(head)
-    }
-
-    fn index(self, layers: usize) -> usize {
-        match self {
-            Self::Embedding => 0,
-            Self::Layer(l, p) => 1 + l * LAYER.len() + p as usize,
-            Self::Norm => 1 + layers * LAYER.len(),
-            Self::Head => 2 + layers * LAYER.len(),
-        }
     }
 
     /// Name in a Hugging Face folder.
@@ -59,7 +52,7 @@ impl ParamId {
             Self::Embedding => "model.embed_tokens.weight".into(),
             Self::Norm => "model.norm.weight".into(),
             Self::Head => "lm_head.weight".into(),
-            Self::Layer(l, p) => format!("model.layers.{l}.{}.weight", p.name()),
+            Self::Layer(l, p) => format!("model.layers.{l}.{}", p.name()),
         }
     }
 
@@ -72,26 +65,39 @@ impl ParamId {
         }
     }
 
-    /// Whether this is a norm's gain: kept in the accumulator's dtype, and not decayed.
+    /// Whether this is a norm's gain.
     pub fn is_gain(self) -> bool {
         matches!(self, Self::Norm | Self::Layer(_, InputNorm | QNorm | KNorm | PostNorm))
+    }
+
+    /// Whether this is added to a product.
+    pub fn is_bias(self) -> bool {
+        matches!(self, Self::Layer(_, QBias | KBias | VBias))
+    }
+
+    /// Whether this is a gain or a bias: kept in the accumulator's dtype, and not decayed.
+    pub fn is_vector(self) -> bool {
+        self.is_gain() || self.is_bias()
     }
 }
 
 impl LayerParam {
     fn name(self) -> &'static str {
         match self {
-            InputNorm => "input_layernorm",
-            Q => "self_attn.q_proj",
-            K => "self_attn.k_proj",
-            V => "self_attn.v_proj",
-            QNorm => "self_attn.q_norm",
-            KNorm => "self_attn.k_norm",
-            O => "self_attn.o_proj",
-            PostNorm => "post_attention_layernorm",
-            Gate => "mlp.gate_proj",
-            Up => "mlp.up_proj",
-            Down => "mlp.down_proj",
+            InputNorm => "input_layernorm.weight",
+            Q => "self_attn.q_proj.weight",
+            QBias => "self_attn.q_proj.bias",
+            K => "self_attn.k_proj.weight",
+            KBias => "self_attn.k_proj.bias",
+            V => "self_attn.v_proj.weight",
+            VBias => "self_attn.v_proj.bias",
+            QNorm => "self_attn.q_norm.weight",
+            KNorm => "self_attn.k_norm.weight",
+            O => "self_attn.o_proj.weight",
+            PostNorm => "post_attention_layernorm.weight",
+            Gate => "mlp.gate_proj.weight",
+            Up => "mlp.up_proj.weight",
+            Down => "mlp.down_proj.weight",
         }
     }
 
@@ -100,7 +106,9 @@ impl LayerParam {
             InputNorm | PostNorm => dims![C: c.hidden],
             QNorm | KNorm => dims![D: c.head_dim],
             Q => dims![H: c.query_width(), C: c.hidden],
+            QBias => dims![H: c.query_width()],
             K | V => dims![KVH: c.kv_width(), C: c.hidden],
+            KBias | VBias => dims![KVH: c.kv_width()],
             O => dims![C: c.hidden, H: c.query_width()],
             Gate | Up => dims![F: c.feed_forward, C: c.hidden],
             Down => dims![C: c.hidden, F: c.feed_forward],
@@ -111,18 +119,19 @@ impl LayerParam {
 /// One tensor for every weight: the weights themselves, their gradients, or an optimizer's moments.
 #[derive(Debug)]
 pub struct Params {
+    family: Family,
     layers: usize,
     tied: bool,
     tensors: Vec<(ParamId, Tensor)>,
 }
 
 impl Params {
-    /// Weights: `dtype` for matrices, its accumulator for gains.
+    /// Weights: `dtype` for matrices, its accumulator for gains and biases.
     ///
     /// # Errors
     /// When the arena is full.
     pub fn weights(config: &Config, dtype: DType, arena: &mut Arena) -> Result<Self, ArenaError> {
-        Self::build(config, |id| if id.is_gain() { dtype.accumulator() } else { dtype }, arena)
+        Self::build(config, |id| if id.is_vector() { dtype.accumulator() } else { dtype }, arena)
     }
 
     /// Gradients or moments: `dtype` throughout.
@@ -139,17 +148,33 @@ impl Params {
         arena: &mut Arena,
     ) -> Result<Self, ArenaError> {
         let tensors = ParamId::all(config).map(|id| Ok((id, arena.tensor(dtype(id), id.dims(config))?)));
-        Ok(Self { layers: config.layers, tied: config.tied, tensors: tensors.collect::<Result<_, _>>()? })
+        let tensors = tensors.collect::<Result<_, _>>()?;
+        Ok(Self { family: config.family, layers: config.layers, tied: config.tied, tensors })
+    }
+
+    /// Place of a weight in the fixed order.
+    fn index(&self, id: ParamId) -> usize {
+        let layer = self.family.layer();
+        match id {
+            ParamId::Embedding => 0,
+            ParamId::Layer(l, p) => {
+                let place = layer.iter().position(|q| *q == p);
+                1 + l * layer.len() + place.expect("only weights that the family has are asked for")
+            }
+            ParamId::Norm => 1 + self.layers * layer.len(),
+            ParamId::Head => 2 + self.layers * layer.len(),
+        }
     }
 
     /// One weight.
     pub fn get(&self, id: ParamId) -> View<'_> {
-        self.tensors[id.index(self.layers)].1.view()
+        self.tensors[self.index(id)].1.view()
     }
 
     /// One weight, for writing.
     pub fn get_mut(&mut self, id: ParamId) -> ViewMut<'_> {
-        self.tensors[id.index(self.layers)].1.view_mut()
+        let index = self.index(id);
+        self.tensors[index].1.view_mut()
     }
 
     /// The matrix of the head: [V, C].

@@ -1,5 +1,5 @@
-//! What a published `tokenizer.json` must be before crate `tokenizers` sees it: byte-level BPE in which encoding is
-//! neither random nor lossy, text cannot grow, and plain text cannot spell a control token.
+//! What a published `tokenizer.json` must be before crate `tokenizers` sees it: byte-level BPE in which encoding is not
+//! random, loses no ordinary text, text cannot grow, and plain text cannot spell a control token.
 
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
@@ -146,8 +146,9 @@ fn check_vocabulary(model: &Model<'_>, added: &HashSet<&str>) -> Result<(), Toke
     if let Some((token, id)) = model.vocab.iter().find(|(_, id)| **id == u32::MAX || !ids.insert(**id)) {
         return Err(malformed(format!("token {token:?} has no id of its own: {id}")));
     }
-    let missing = |char: &char| !model.vocab.contains_key(char.encode_utf8(&mut [0; 4]) as &str);
-    if let Some(char) = BYTE_CHARS.iter().map(|(char, _)| *char).find(missing) {
+    let missing = |char: char| !model.vocab.contains_key(char.encode_utf8(&mut [0; 4]) as &str);
+    let needed = BYTE_CHARS.iter().filter(|(_, byte)| is_ordinary(*byte));
+    if let Some(char) = needed.map(|(char, _)| *char).find(|char| missing(*char)) {
         return Err(unsupported(format!("a vocabulary without the byte {char:?}")));
     }
     // With `ignore_merges` a word that is a token is that token, so a control string must not be one.
@@ -158,6 +159,12 @@ fn check_vocabulary(model: &Model<'_>, added: &HashSet<&str>) -> Result<(), Toke
         Some(token) => Err(unsupported(format!("added token {token:?}, which plain text can spell,"))),
         None => Ok(()),
     }
+}
+
+/// Whether a byte occurs in text of the Basic Multilingual Plane or in emoji, control characters aside. A vocabulary may lack
+/// the others (SmolLM2's does); they are then left out of the tokens, as by the publisher's own tokenizer.
+fn is_ordinary(byte: u8) -> bool {
+    matches!(byte, b'\t' | b'\n' | b'\r' | b' '..=b'~' | 0x80..=0xBF | 0xC2..=0xF0)
 }
 
 /// Every merge joins two known tokens into a third (the crate panics on some that do not), and none spells a control

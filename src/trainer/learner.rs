@@ -250,7 +250,7 @@ impl Learner {
                 let master = master.filter(|_| w.dtype() != g.dtype()).map(|t| t.view_mut());
                 let param =
                     adamw::Param { w: w.view_mut(), g: g.view(), m: m.view_mut(), v: v.view_mut(), master };
-                Parameter { name, param, decay: if id.is_gain() { Decay::No } else { Decay::Yes } }
+                Parameter { name, param, decay: if id.is_vector() { Decay::No } else { Decay::Yes } }
             },
         );
         let update = optimizer::update(&self.stream, config, step, parameters)?;

@@ -1,4 +1,4 @@
-"""Qwen3 from its equations, in float64 throughout: the witness that the f64 body is held against.
+"""Qwen3, Qwen2 and Llama from their equations, in float64 throughout: the witness that the f64 body is held against.
 
 transformers pins RMSNorm, RoPE's angles and softmax to float32, so `.double()` on its model is no float64 oracle. This one is
 written from the equations alone; `qwen3.py` checks that both agree to float32 accuracy before anything is written.
@@ -41,56 +41,71 @@ def attention(q, k, v):
 
 def forward(weights, config, tokens):
     """Logits [T, V] of one sequence of token ids [T]."""
-    heads, kv_heads, dim = config["num_attention_heads"], config["num_key_value_heads"], config["head_dim"]
-    eps, theta, count = config["rms_norm_eps"], config["rope_theta"], len(tokens)
+    heads, kv_heads, dim = config["num_attention_heads"], config["num_key_value_heads"], head_dim(config)
+    eps, theta, count = config["rms_norm_eps"], config.get("rope_theta", 10000), len(tokens)
     x = weights["model.embed_tokens.weight"][tokens]
     for layer in range(config["num_hidden_layers"]):
-        w = {name: weights[f"model.layers.{layer}.{name}.weight"] for name in LAYER}
-        y = rms_norm(x, w["input_layernorm"], eps)
-        q = (y @ w["self_attn.q_proj"].T).view(count, heads, dim)
-        k = (y @ w["self_attn.k_proj"].T).view(count, kv_heads, dim)
-        v = (y @ w["self_attn.v_proj"].T).view(count, kv_heads, dim)
-        q = rotate(rms_norm(q, w["self_attn.q_norm"], eps), theta)
-        k = rotate(rms_norm(k, w["self_attn.k_norm"], eps), theta)
-        x = x + attention(q, k, v).reshape(count, heads * dim) @ w["self_attn.o_proj"].T
-        y = rms_norm(x, w["post_attention_layernorm"], eps)
-        gate, up = y @ w["mlp.gate_proj"].T, y @ w["mlp.up_proj"].T
-        x = x + (gate * torch.sigmoid(gate) * up) @ w["mlp.down_proj"].T
+        w = {name: weights[f"model.layers.{layer}.{name}"] for name in layer_shapes(config)}
+        y = rms_norm(x, w["input_layernorm.weight"], eps)
+        q, k, v = (y @ w[f"self_attn.{p}_proj.weight"].T for p in "qkv")
+        if config["model_type"] == "qwen2":
+            q, k, v = (x + w[f"self_attn.{p}_proj.bias"] for p, x in zip("qkv", (q, k, v)))
+        q, k, v = q.view(count, heads, dim), k.view(count, kv_heads, dim), v.view(count, kv_heads, dim)
+        if config["model_type"] == "qwen3":
+            q, k = rms_norm(q, w["self_attn.q_norm.weight"], eps), rms_norm(k, w["self_attn.k_norm.weight"], eps)
+        q, k = rotate(q, theta), rotate(k, theta)
+        x = x + attention(q, k, v).reshape(count, heads * dim) @ w["self_attn.o_proj.weight"].T
+        y = rms_norm(x, w["post_attention_layernorm.weight"], eps)
+        gate, up = y @ w["mlp.gate_proj.weight"].T, y @ w["mlp.up_proj.weight"].T
+        x = x + (gate * torch.sigmoid(gate) * up) @ w["mlp.down_proj.weight"].T
     x = rms_norm(x, weights["model.norm.weight"], eps)
     head = "model.embed_tokens.weight" if config["tie_word_embeddings"] else "lm_head.weight"
     return x @ weights[head].T
 
 
-LAYER = [
-    "input_layernorm", "self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.q_norm", "self_attn.k_norm",
-    "self_attn.o_proj", "post_attention_layernorm", "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj",
-]
+def head_dim(config):
+    """D: hidden size by heads where the file does not say."""
+    return config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"]
+
+
+def layer_shapes(config):
+    """Names and shapes of one layer's parameters, in the order of a Hugging Face file."""
+    c, f, d = config["hidden_size"], config["intermediate_size"], head_dim(config)
+    q, kv = config["num_attention_heads"] * d, config["num_key_value_heads"] * d
+    of = {
+        "input_layernorm.weight": (c,), "self_attn.q_proj.weight": (q, c), "self_attn.k_proj.weight": (kv, c),
+        "self_attn.v_proj.weight": (kv, c),
+    }
+    if config["model_type"] == "qwen2":
+        of |= {"self_attn.q_proj.bias": (q,), "self_attn.k_proj.bias": (kv,), "self_attn.v_proj.bias": (kv,)}
+    if config["model_type"] == "qwen3":
+        of |= {"self_attn.q_norm.weight": (d,), "self_attn.k_norm.weight": (d,)}
+    return of | {
+        "self_attn.o_proj.weight": (c, q), "post_attention_layernorm.weight": (c,), "mlp.gate_proj.weight": (f, c),
+        "mlp.up_proj.weight": (f, c), "mlp.down_proj.weight": (c, f),
+    }
 
 
 def shapes(config):
     """Every parameter's name and shape, in the order of a Hugging Face file."""
-    c, f, v, d = (config[k] for k in ("hidden_size", "intermediate_size", "vocab_size", "head_dim"))
-    q, kv = config["num_attention_heads"] * d, config["num_key_value_heads"] * d
-    of = {
-        "input_layernorm": (c,), "self_attn.q_proj": (q, c), "self_attn.k_proj": (kv, c), "self_attn.v_proj": (kv, c),
-        "self_attn.q_norm": (d,), "self_attn.k_norm": (d,), "self_attn.o_proj": (c, q), "post_attention_layernorm": (c,),
-        "mlp.gate_proj": (f, c), "mlp.up_proj": (f, c), "mlp.down_proj": (c, f),
-    }
-    out = {"model.embed_tokens.weight": (v, c)}
+    table = (config["vocab_size"], config["hidden_size"])
+    out = {"model.embed_tokens.weight": table}
     for layer in range(config["num_hidden_layers"]):
-        out |= {f"model.layers.{layer}.{name}.weight": of[name] for name in LAYER}
-    out["model.norm.weight"] = (c,)
+        out |= {f"model.layers.{layer}.{name}": shape for name, shape in layer_shapes(config).items()}
+    out["model.norm.weight"] = table[1:]
     if not config["tie_word_embeddings"]:
-        out["lm_head.weight"] = (v, c)
+        out["lm_head.weight"] = table
     return out
 
 
 def random_weights(config, generator):
-    """float32 weights whose every part matters: gains around 1, matrices of unit gain."""
+    """float32 weights whose every part matters: gains around 1, biases around 0, matrices of unit gain."""
     weights = {}
     for name, shape in shapes(config).items():
         noise = torch.randn(shape, generator=generator)
-        if len(shape) == 1:
+        if name.endswith(".bias"):
+            weights[name] = 0.3 * noise
+        elif len(shape) == 1:
             weights[name] = 1.0 + 0.3 * noise
         elif name == "model.embed_tokens.weight":
             weights[name] = noise * (0.3 if config["tie_word_embeddings"] else 0.8)

@@ -1,10 +1,12 @@
-"""Logits and every parameter gradient of random small Qwen3 models, by transformers (f32) and by the equations (f64).
+"""Logits and every parameter gradient of random small models, by transformers (f32) and by the equations (f64).
 
-    python tests/golden/qwen3.py
+    python tests/golden/qwen3.py [NAME ...]      # of cases.py; all without
 
 Each sequence is computed alone, so that the packed forward under test has something independent to agree with. The loss is
 sum_t w_t * logprob(target_t). Every file holds config, weights, inputs and outputs: a test needs nothing else.
 """
+
+import sys
 
 import torch
 
@@ -45,6 +47,8 @@ def difference(small, large):
 
 def main():
     for seed, (name, settings) in enumerate(cases.CASES.items()):
+        if sys.argv[1:] and name not in sys.argv[1:]:
+            continue
         generator = torch.Generator().manual_seed(100 + seed)
         weights = oracle.random_weights(settings, generator)
         batch = cases.batch(settings["vocab_size"], generator)
@@ -55,7 +59,7 @@ def main():
         assert apart[worst] < 1e-5, "the two references disagree: nothing is written"
         tensors = dict(batch) | {f"weight.{k}": v for k, v in weights.items()}
         tensors |= {f"f32.{k}": v for k, v in f32.items()} | {f"f64.{k}": v for k, v in f64.items()}
-        cases.write(f"qwen3_{name}", tensors, {"config": settings, "references_differ_by": apart[worst]})
+        cases.write(name, tensors, {"config": settings, "references_differ_by": apart[worst]})
     cases.record_versions("qwen3.py", ["torch", "transformers", "safetensors", "numpy"])
 
 

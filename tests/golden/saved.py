@@ -12,13 +12,13 @@ from safetensors.torch import load_file
 
 import cases
 
-NAME = "tied_full"
+NAME = "qwen3_tied_full"
 
 
 def main():
     folder = cases.FOLDER / "saved_by_transformers"
     shutil.rmtree(folder, ignore_errors=True)
-    golden = load_file(cases.FOLDER / f"qwen3_{NAME}.safetensors")
+    golden = load_file(cases.FOLDER / f"{NAME}.safetensors")
     weights = {k.removeprefix("weight."): v for k, v in golden.items() if k.startswith("weight.")}
     model = cases.transformers_model(cases.CASES[NAME], weights)
     model.generation_config.eos_token_id = [1, 5]

@@ -104,7 +104,7 @@ fn train(golden: &Golden, dtype: DType) -> Run {
         let parameters = tensors.map(|((((id, w), (_, g)), ((_, m), (_, v))), name)| Parameter {
             name,
             param: Param { w: w.view_mut(), g: g.view(), m: m.view_mut(), v: v.view_mut(), master: None },
-            decay: if id.is_gain() { Decay::No } else { Decay::Yes },
+            decay: if id.is_vector() { Decay::No } else { Decay::Yes },
         });
         match update(&stream, &settings(golden), i as u64 + 1, parameters).expect("fitting arguments") {
             Update::Applied { norm, .. } => norms.push(norm),

@@ -9,8 +9,15 @@ use patarm::tensor::{Arena, DType};
 use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
 
-pub(crate) const MODELS: [&str; 4] =
-    ["qwen3_tied_grouped", "qwen3_untied_full", "qwen3_untied_multiquery", "qwen3_tied_full"];
+pub(crate) const MODELS: [&str; 7] = [
+    "qwen3_tied_grouped",
+    "qwen3_untied_full",
+    "qwen3_untied_multiquery",
+    "qwen3_tied_full",
+    "qwen2_tied_grouped",
+    "qwen2_untied_full",
+    "llama_tied_grouped",
+];
 
 pub(crate) struct Golden {
     bytes: Vec<u8>,
