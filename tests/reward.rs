@@ -71,7 +71,7 @@ fn margin_functions_follow_their_settings() {
 fn failed_judgements_earn_by_kind_and_stay_outside_the_means() {
     use FailureKind::*;
     let broken = [Silent, MissingTag, Doubled, WrongOrder, CutOff];
-    let bad = [StrayText, EmptyPart, BadLine, InvalidScore, OutOfRange];
+    let bad = [StrayText, EmptyPart, BadLine, InvalidScore, ScoreCount, OutOfRange];
     let config =
         ParConfig { format: FormatReward { bad_content: -0.5, broken_tags: -2.0 }, ..ParConfig::default() };
     for kind in FailureKind::ALL {

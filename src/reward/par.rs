@@ -130,7 +130,7 @@ fn outcome(judgement: Judgement, margin: &dyn Fn(Score) -> f64, config: &ParConf
             return Outcome::Masked(CutOff);
         }
         Judgement::Failed(Silent | CutOff | MissingTag | Doubled | WrongOrder) => config.format.broken_tags,
-        Judgement::Failed(StrayText | EmptyPart | BadLine | InvalidScore | OutOfRange) => {
+        Judgement::Failed(StrayText | EmptyPart | BadLine | InvalidScore | ScoreCount | OutOfRange) => {
             config.format.bad_content
         }
     };

@@ -61,6 +61,12 @@ pub enum VerdictError {
         /// What was written, its first 40 characters.
         text: String,
     },
+    /// Two scores were to be written, and there is one, or more than two.
+    #[error("`{text}` is not two scores with a comma between them")]
+    ScoreCount {
+        /// What was written, its first 40 characters.
+        text: String,
+    },
     /// The score is a number beyond the scale.
     #[error("the score `{text}` is outside 1 to 10")]
     OutOfRange {
@@ -91,13 +97,15 @@ pub enum FailureKind {
     BadLine,
     /// [`VerdictError::InvalidScore`]
     InvalidScore,
+    /// [`VerdictError::ScoreCount`]
+    ScoreCount,
     /// [`VerdictError::OutOfRange`]
     OutOfRange,
 }
 
 impl FailureKind {
     /// All kinds, in the order of tables.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Silent,
         Self::CutOff,
         Self::MissingTag,
@@ -107,6 +115,7 @@ impl FailureKind {
         Self::EmptyPart,
         Self::BadLine,
         Self::InvalidScore,
+        Self::ScoreCount,
         Self::OutOfRange,
     ];
 
@@ -122,6 +131,7 @@ impl FailureKind {
             Self::EmptyPart => "empty_part",
             Self::BadLine => "bad_line",
             Self::InvalidScore => "invalid_score",
+            Self::ScoreCount => "score_count",
             Self::OutOfRange => "out_of_range",
         }
     }
@@ -146,6 +156,7 @@ impl VerdictError {
             Self::EmptyPart { .. } => FailureKind::EmptyPart,
             Self::BadLine { .. } => FailureKind::BadLine,
             Self::InvalidScore { .. } => FailureKind::InvalidScore,
+            Self::ScoreCount { .. } => FailureKind::ScoreCount,
             Self::OutOfRange { .. } => FailureKind::OutOfRange,
         }
     }

@@ -56,17 +56,36 @@ pub enum Rule {
 /// it is a little narrower than the parser: lines hold no `<`, parts are parted by one line feed or nothing,
 /// and weights stay below 100.
 pub fn verdict_rule() -> Rule {
+    judgement(score())
+}
+
+/// The same for two responses side by side: each sentence is a text that [`super::PairVerdict::parse`] accepts.
+pub fn pair_verdict_rule() -> Rule {
+    judgement(sequence(vec![score(), Rule::Literal(", "), score()]))
+}
+
+fn digit(from: char, to: char) -> Rule {
+    Rule::One(Characters::Digit(from, to))
+}
+
+fn tenth() -> Rule {
+    Rule::Choice(vec![Rule::Literal(""), sequence(vec![Rule::Literal("."), digit('0', '9')])])
+}
+
+fn score() -> Rule {
+    let ten = sequence(vec![Rule::Literal("10"), Rule::Choice(vec![Rule::Literal(""), Rule::Literal(".0")])]);
+    Rule::Choice(vec![ten, sequence(vec![digit('1', '9'), tenth()])])
+}
+
+/// The three parts, with `scored` in the last.
+fn judgement(scored: Rule) -> Rule {
     let name = || sequence(vec![Rule::One(Characters::NameStart), any(Rule::One(Characters::Name))]);
     let text = || sequence(vec![Rule::One(Characters::LineStart), any(Rule::One(Characters::Line))]);
-    let digit = |from, to| Rule::One(Characters::Digit(from, to));
-    let tenth = || Rule::Choice(vec![Rule::Literal(""), sequence(vec![Rule::Literal("."), digit('0', '9')])]);
     let second = Rule::Choice(vec![Rule::Literal(""), digit('0', '9')]);
     let weight = sequence(vec![digit('1', '9'), second, tenth()]);
     let remark = sequence(vec![name(), Rule::Literal(": "), text()]);
     let criterion =
         sequence(vec![name(), Rule::Literal(": "), text(), Rule::Literal(" ("), weight, Rule::Literal(")")]);
-    let ten = sequence(vec![Rule::Literal("10"), Rule::Choice(vec![Rule::Literal(""), Rule::Literal(".0")])]);
-    let score = Rule::Choice(vec![ten, sequence(vec![digit('1', '9'), tenth()])]);
     let part = |index: usize, body: Rule| {
         sequence(vec![Rule::Literal(TAGS[index]), gap(), body, gap(), Rule::Literal(TAGS[index + 1])])
     };
@@ -76,7 +95,7 @@ pub fn verdict_rule() -> Rule {
         part(2, separated(remark)),
         gap(),
         Rule::Literal(TAGS[4]),
-        score,
+        scored,
         Rule::Literal(TAGS[5]),
     ])
 }

@@ -12,6 +12,8 @@
 //! user = "{criteria} {conversation} {response}"   # the same slots, conversation once, then response once and last
 //! turn = "<{role}>{content}</{role}>"         # one turn of {conversation}; without {role} it can show one turn only
 //! grammar = "How to write the verdict."       # fills {grammar}; the grammar itself is fixed, see `Verdict::parse`
+//! pair = "{conversation} {first} {second}"    # user turn with two responses side by side, each once, at the end
+//! pair_grammar = "How to write two scores."   # fills {grammar} there; see `PairVerdict::parse`
 //! [template]                                  # optional: the words of cold-start judgements, else as in template.toml
 //! criteria = [{ name = "Fit", text = "answers what was asked" }]
 //! remarks = ["seen in the response"]
@@ -31,9 +33,9 @@ mod verdict;
 mod write;
 
 pub use failure::{FailureKind, VerdictError};
-pub use grammar::{Characters, Rule, verdict_rule};
+pub use grammar::{Characters, Rule, pair_verdict_rule, verdict_rule};
 pub use prompt::{RubricError, RubricSet};
 pub use score::Score;
 pub use task::{Criterion, Task};
-pub use verdict::{Ending, GeneratedCriterion, Remark, Verdict};
+pub use verdict::{Ending, GeneratedCriterion, PairVerdict, Remark, Verdict};
 pub use write::{Spacing, UnwritableVerdict, format_verdict};

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use thiserror::Error;
 
 use super::neutral::neutralise;
-use super::task::{ROLES, Task, TaskFile};
+use super::task::{ROLES, Task, TaskFile, View};
 use crate::tokenizer::{Message, Role};
 
 /// What can be wrong with task files, or with a request for a prompt.
@@ -155,23 +155,48 @@ impl RubricSet {
         response: &str,
     ) -> Result<Vec<Message>, RubricError> {
         let rubric = self.task(task)?;
-        if conversation.len() > 1 && !rubric.turn.slots().contains(&"role") {
-            return Err(RubricError::RolesNeeded { task: task.into(), turns: conversation.len() });
-        }
-        let criteria: Vec<_> = rubric.criteria.iter().map(|c| format!("{}: {}", c.name, c.text)).collect();
-        let (criteria, conversation) = (criteria.join("\n"), show(rubric, conversation));
-        let response = neutralise(response, &rubric.tags);
-        let value = |slot: &str| match slot {
-            "task" => task,
-            "criteria" => criteria.as_str(),
-            "instructions" => rubric.instructions.as_str(),
-            "grammar" => rubric.grammar.as_str(),
-            "conversation" => conversation.as_str(),
-            _ => response.as_str(),
-        };
-        let system = rubric.system.iter().map(|layout| Message::new(Role::System, layout.fill(value)));
-        Ok(system.chain([Message::new(Role::User, rubric.user.fill(value))]).collect())
+        prompt((task, rubric), &rubric.alone, conversation, &[("response", response)])
     }
+
+    /// The judge's prompt for two responses side by side, in this order; otherwise as [`RubricSet::judge_prompt`].
+    ///
+    /// # Errors
+    /// As [`RubricSet::judge_prompt`].
+    pub fn pair_prompt(
+        &self,
+        task: &str,
+        conversation: &[Message],
+        [first, second]: [&str; 2],
+    ) -> Result<Vec<Message>, RubricError> {
+        let rubric = self.task(task)?;
+        prompt((task, rubric), &rubric.pair, conversation, &[("first", first), ("second", second)])
+    }
+}
+
+fn prompt(
+    (task, rubric): (&str, &Task),
+    view: &View,
+    conversation: &[Message],
+    responses: &[(&str, &str)],
+) -> Result<Vec<Message>, RubricError> {
+    if conversation.len() > 1 && !rubric.turn.slots().contains(&"role") {
+        return Err(RubricError::RolesNeeded { task: task.into(), turns: conversation.len() });
+    }
+    let criteria: Vec<_> = rubric.criteria.iter().map(|c| format!("{}: {}", c.name, c.text)).collect();
+    let (criteria, conversation) = (criteria.join("\n"), show(rubric, view, conversation));
+    let responses: Vec<(&str, String)> =
+        responses.iter().map(|(slot, text)| (*slot, neutralise(text, &view.tags))).collect();
+    let response = |slot: &str| responses.iter().find(|(name, _)| *name == slot);
+    let value = |slot: &str| match slot {
+        "task" => task,
+        "criteria" => criteria.as_str(),
+        "instructions" => rubric.instructions.as_str(),
+        "grammar" => view.grammar.as_str(),
+        "conversation" => conversation.as_str(),
+        slot => response(slot).map_or("", |(_, text)| text.as_str()),
+    };
+    let system = rubric.system.iter().map(|layout| Message::new(Role::System, layout.fill(value)));
+    Ok(system.chain([Message::new(Role::User, view.user.fill(value))]).collect())
 }
 
 fn unreadable(path: &Path, source: std::io::Error) -> RubricError {
@@ -179,9 +204,9 @@ fn unreadable(path: &Path, source: std::io::Error) -> RubricError {
 }
 
 /// The conversation as text, one turn after the other.
-fn show(rubric: &Task, conversation: &[Message]) -> String {
+fn show(rubric: &Task, view: &View, conversation: &[Message]) -> String {
     let turns = conversation.iter().map(|message| {
-        let content = neutralise(&message.content, &rubric.tags);
+        let content = neutralise(&message.content, &view.tags);
         let [system, user, assistant, tool] = ROLES;
         let role = match message.role {
             Role::System => system,

@@ -19,11 +19,18 @@ pub struct Criterion {
 pub struct Task {
     pub(super) criteria: Vec<Criterion>,
     pub(super) instructions: String,
-    pub(super) grammar: String,
     pub(super) system: Option<Layout>,
-    pub(super) user: Layout,
     pub(super) turn: Layout,
+    pub(super) alone: View,
+    pub(super) pair: View,
     pub(super) template: Template,
+}
+
+/// How responses are shown to the judge: one alone, or two side by side.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct View {
+    pub(super) user: Layout,
+    pub(super) grammar: String,
     /// Names that content must not be able to use as tags.
     pub(super) tags: Vec<String>,
 }
@@ -55,10 +62,14 @@ pub(super) struct LayoutFile {
     user: Option<String>,
     turn: Option<String>,
     grammar: Option<String>,
+    pair: Option<String>,
+    pair_grammar: Option<String>,
 }
 
 const SYSTEM_SLOTS: [&str; 4] = ["task", "criteria", "instructions", "grammar"];
 const USER_SLOTS: [&str; 6] = ["task", "criteria", "instructions", "grammar", "conversation", "response"];
+const PAIR_SLOTS: [&str; 7] =
+    ["task", "criteria", "instructions", "grammar", "conversation", "first", "second"];
 const TURN_SLOTS: [&str; 2] = ["role", "content"];
 pub(super) const ROLES: [&str; 4] = ["system", "user", "assistant", "tool"];
 
@@ -69,21 +80,28 @@ impl TaskFile {
         let pick = |own: Option<String>, standard: Option<String>| own.or(standard).unwrap_or_default();
         let user = pick(self.layout.user, standard.user);
         let user = Layout::parse(&user, &USER_SLOTS).map_err(|e| format!("layout.user: {e}"))?;
+        let pair = pick(self.layout.pair, standard.pair);
+        let pair = Layout::parse(&pair, &PAIR_SLOTS).map_err(|e| format!("layout.pair: {e}"))?;
         let turn = pick(self.layout.turn, standard.turn);
         let turn = Layout::parse(&turn, &TURN_SLOTS).map_err(|e| format!("layout.turn: {e}"))?;
         let system = self.layout.system.map(|text| Layout::parse(&text, &SYSTEM_SLOTS)).transpose();
         let system = system.map_err(|e| format!("layout.system: {e}"))?;
         check_criteria(&self.criteria)?;
-        check_layouts(&user, &turn)?;
+        check_user("layout.user", &user, &["response"])?;
+        check_user("layout.pair", &pair, &["first", "second"])?;
+        check_turn(&turn)?;
         let template = self.template.map_or_else(Template::standard, Ok)?;
         template.check()?;
+        let view = |user: Layout, grammar| {
+            let tags = tag_names(system.iter().chain([&user, &turn]), &turn);
+            View { user, grammar, tags }
+        };
         Ok(Task {
-            tags: tag_names(system.iter().chain([&user, &turn]), &turn),
             criteria: self.criteria,
             instructions: self.instructions.trim_end().to_owned(),
-            grammar: pick(self.layout.grammar, standard.grammar),
+            alone: view(user, pick(self.layout.grammar, standard.grammar)),
+            pair: view(pair, pick(self.layout.pair_grammar, standard.pair_grammar)),
             system,
-            user,
             turn,
             template,
         })
@@ -110,17 +128,24 @@ fn check_criteria(criteria: &[Criterion]) -> Result<(), String> {
     Ok(())
 }
 
-/// One conversation, then one response, which comes last of all slots; roles only as tags, which content cannot forge.
-fn check_layouts(user: &Layout, turn: &Layout) -> Result<(), String> {
+/// One conversation, then each of `responses` once: they come last of all slots, in this order.
+fn check_user(name: &str, user: &Layout, responses: &[&'static str]) -> Result<(), String> {
     let slots = user.slots();
-    for once in ["conversation", "response"] {
-        if slots.iter().filter(|slot| **slot == once).count() != 1 {
-            return Err(format!("layout.user: `{{{once}}}` must stand exactly once"));
+    for once in ["conversation"].iter().chain(responses) {
+        if slots.iter().filter(|slot| *slot == once).count() != 1 {
+            return Err(format!("{name}: `{{{once}}}` must stand exactly once"));
         }
     }
-    if slots.last() != Some(&"response") {
-        return Err("layout.user: `{response}` must be the last slot, so that all before it is shared".into());
+    if slots.ends_with(responses) {
+        return Ok(());
     }
+    let last: Vec<_> = responses.iter().map(|slot| format!("`{{{slot}}}`")).collect();
+    let slots = if last.len() == 1 { "the last slot" } else { "the last slots, in this order" };
+    Err(format!("{name}: {} must be {slots}, so that all before is shared", last.join(" and ")))
+}
+
+/// The content of a turn once; roles only as tags, which content cannot forge.
+fn check_turn(turn: &Layout) -> Result<(), String> {
     if turn.slots().iter().filter(|slot| **slot == "content").count() != 1 {
         return Err("layout.turn: `{content}` must stand exactly once".into());
     }

@@ -73,13 +73,8 @@ impl Verdict {
     /// The first of: silence; a tag doubled, out of order, cut off or missing; text outside the parts; a bad score; a part
     /// without lines; a line of the wrong form.
     pub fn parse(text: &str, ending: Ending) -> Result<Self, VerdictError> {
-        let [rubric, eval, score] = parts(after_thinking(text, ending)?, ending)?;
-        let score = Score::parse(score.trim_matches(WHITE))?;
-        Ok(Self {
-            rubric: lines(rubric, TAGS[0], CRITERION, criterion)?,
-            eval: lines(eval, TAGS[2], REMARK, remark)?,
-            score,
-        })
+        let (score, rubric, eval) = read(text, ending, Score::parse)?;
+        Ok(Self { rubric, eval, score })
     }
 
     /// Names of criteria, of `primary` and of the generated rubric, on which there is no remark.
@@ -88,6 +83,50 @@ impl Verdict {
         let names = primary.iter().map(|criterion| criterion.name.as_str()).chain(generated);
         names.filter(|name| !self.eval.iter().any(|remark| remark.name == *name)).collect()
     }
+}
+
+/// A judgement of two responses side by side that keeps to the output grammar.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PairVerdict {
+    /// The generated rubric; at least one criterion.
+    pub rubric: Vec<GeneratedCriterion>,
+    /// One remark a line; at least one.
+    pub eval: Vec<Remark>,
+    /// The scores of the responses in the order in which the prompt showed them.
+    pub scores: [Score; 2],
+}
+
+impl PairVerdict {
+    /// Reads a judgement of two responses as strictly as [`Verdict::parse`] reads one of one: the grammar is the same but for
+    /// the last part, `<score>7.5, 4</score>`: the first response's score, a comma, the second's. White space is free around
+    /// both.
+    ///
+    /// # Errors
+    /// As [`Verdict::parse`]; [`VerdictError::ScoreCount`] where there are not two.
+    pub fn parse(text: &str, ending: Ending) -> Result<Self, VerdictError> {
+        let (scores, rubric, eval) = read(text, ending, two_scores)?;
+        Ok(Self { rubric, eval, scores })
+    }
+}
+
+fn two_scores(text: &str) -> Result<[Score; 2], VerdictError> {
+    let both = text.split_once(',').filter(|(_, second)| !second.contains(','));
+    let missing = || VerdictError::ScoreCount { text: text.chars().take(40).collect() };
+    let (first, second) = both.ok_or_else(missing)?;
+    Ok([Score::parse(first.trim_matches(WHITE))?, Score::parse(second.trim_matches(WHITE))?])
+}
+
+/// The last part read by `score`, then the lines of the first two.
+#[allow(clippy::type_complexity)] // the three parts of the grammar, in the order in which they can fail
+fn read<S>(
+    text: &str,
+    ending: Ending,
+    score: impl Fn(&str) -> Result<S, VerdictError>,
+) -> Result<(S, Vec<GeneratedCriterion>, Vec<Remark>), VerdictError> {
+    let [rubric, eval, scored] = parts(after_thinking(text, ending)?, ending)?;
+    let score = score(scored.trim_matches(WHITE))?;
+    let rubric = lines(rubric, TAGS[0], CRITERION, criterion)?;
+    Ok((score, rubric, lines(eval, TAGS[2], REMARK, remark)?))
 }
 
 /// The text after the thinking block, if it has one.

@@ -1,5 +1,7 @@
 //! Judge prompts and the verdict grammar: worked cases, injections, and properties.
 
+mod pair;
+
 use patarm::preference::PreferencePair;
 use patarm::rubric::{
     Characters, Ending, FailureKind, GeneratedCriterion, Remark, RubricError, RubricSet, Rule, Score,
