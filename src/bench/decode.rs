@@ -93,6 +93,10 @@ impl Workload for Decode {
         self.stream.device()
     }
 
+    fn dtype(&self) -> DType {
+        self.shape.dtype
+    }
+
     fn weights(&self) -> Vec<&[u8]> {
         self.model.params.iter().map(|(_, tensor)| tensor.view().host_bytes()).collect()
     }

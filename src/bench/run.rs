@@ -4,6 +4,7 @@ use super::machine::{Machine, Program, load, peak_bytes};
 use super::peer::Peer;
 use super::{BenchError, Limits, Middle, PeerRecord, Record, Repeat};
 use crate::device::Device;
+use crate::tensor::DType;
 
 /// Something that can be measured again and again.
 pub trait Workload {
@@ -13,6 +14,8 @@ pub trait Workload {
     fn facts(&self) -> Map<String, Value>;
     /// Where it runs.
     fn device(&self) -> &Device;
+    /// How weights are stored.
+    fn dtype(&self) -> DType;
     /// The weights that one step multiplies with, as bytes.
     fn weights(&self) -> Vec<&[u8]>;
     /// Floating-point operations that one repeat must do, recomputation not counted.
@@ -92,7 +95,7 @@ fn measure(workload: &mut dyn Workload) -> Result<Repeat, BenchError> {
     let load = load();
     let weights = workload.weights();
     let bytes: usize = weights.iter().map(|part| part.len()).sum();
-    let limits = Limits::measure(workload.device(), &weights);
+    let limits = Limits::measure(workload.device(), workload.dtype(), &weights);
     let (seconds, tokens, more) = workload.repeat()?;
     let of_flops = Some(workload.flops() / seconds / limits.flops);
     let of_read = Some(workload.reads() * bytes as f64 / seconds / limits.read);

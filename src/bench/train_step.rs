@@ -210,6 +210,10 @@ impl Workload for TrainStep {
         self.stream.device()
     }
 
+    fn dtype(&self) -> DType {
+        self.shape.dtype
+    }
+
     fn weights(&self) -> Vec<&[u8]> {
         self.memory.model.params.iter().map(|(_, tensor)| tensor.view().host_bytes()).collect()
     }

@@ -1,19 +1,22 @@
 //! What the host can do at most, measured by work that does nothing else: the yardstick of benchmarks.
 
-use super::Host;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use super::product::busy;
+use super::{Host, Scalar};
 
 /// Independent chains of multiply-adds in each round, enough to hide their latency.
 pub(super) const CHAINS: usize = 16;
 
-/// Keeps every thread multiplying and adding in registers, f32, for `rounds` rounds. Returns the floating-point operations done.
-pub fn multiply_adds(host: &Host, rounds: usize) -> f64 {
-    let threads = host.threads();
-    let lanes = busy::lanes();
-    host.run(vec![(); threads], |()| {
-        std::hint::black_box(busy::multiply_adds(std::hint::black_box(rounds)));
+/// Keeps every thread multiplying and adding operands of `T` in registers for `rounds` rounds, as fast as the CPU can. Returns the
+/// floating-point operations done.
+pub fn multiply_adds<T: Scalar>(host: &Host, rounds: usize) -> f64 {
+    let done = AtomicUsize::new(0);
+    host.run(vec![(); host.threads()], |()| {
+        let rounds = std::hint::black_box(rounds);
+        done.fetch_add(busy::multiply_adds::<T>(rounds), Ordering::Relaxed);
     });
-    (2 * lanes * CHAINS * rounds * threads) as f64
+    done.into_inner() as f64
 }
 
 /// Reads all of `bytes` once, on all threads, in parts of one megabyte.

@@ -4,7 +4,7 @@ use std::ops::{Add, AddAssign, Div, DivAssign, Mul, MulAssign, Neg, Sub, SubAssi
 
 use bytemuck::Pod;
 
-use super::product::Vectored;
+use super::product::{Kernels, Vectored};
 
 /// Arithmetic that an accumulator offers.
 pub trait Arithmetic:
@@ -109,7 +109,7 @@ float!(f32, super::exp::exp_f32, libm::logf);
 float!(f64, libm::exp, libm::log);
 
 /// A storage type: how an element turns into its accumulator and back.
-pub trait Scalar: Copy + Send + Sync {
+pub trait Scalar: Pod + Send + Sync + Kernels {
     /// What sums are kept in.
     type Sum: Float;
     /// Exact value.

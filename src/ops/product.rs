@@ -8,9 +8,10 @@
 //!
 //! Views of more than two dimensions count as matrices: rows are the slowest dimension, columns the rest.
 //!
-//! Reduction contract: every output element is a chain of fused multiply-adds over k in ascending order inside leaves of
-//! [`LEAF`] (from zero), leaf sums added in ascending order to the old value ([`Write::Add`]) or to zero, in the accumulator's
-//! type, rounded once to storage. Nothing depends on the number of rows, on tiles, or on threads.
+//! Reduction contract: every output element is a chain of fused multiply-adds over k inside leaves of [`LEAF`] (from zero), leaf
+//! sums added in ascending order to the old value ([`Write::Add`]) or to zero, in the accumulator's type, rounded once to
+//! storage. Inside a leaf k ascends; in bf16 it ascends in pairs whose odd step comes first, as the CPU's own instruction has it.
+//! Nothing depends on the number of rows, on tiles, or on threads.
 
 use super::{Leaves, OpError, Write, expect_dims};
 use crate::device::{Device, Host, Matrix, MatrixMut, product};

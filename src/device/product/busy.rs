@@ -1,43 +1,51 @@
-use super::Vectored;
-use super::lanes::Lanes;
+use super::Matrix;
+use super::kernel::{Kernel, Sum};
+use super::lanes::{Lanes, MOST_LANES};
 use crate::device::busy::CHAINS;
+use crate::device::{Float, Scalar};
 
-/// Lanes of the widest f32 register this CPU has.
-pub(in crate::device) fn lanes() -> usize {
-    if is_x86_feature_detected!("avx512f") {
-        <f32 as Vectored>::Wide::N
+/// `rounds` multiply-adds in each of [`CHAINS`] registers of the kernel that serves `T`. Returns the floating-point operations
+/// done.
+pub(in crate::device) fn multiply_adds<T: Scalar>(rounds: usize) -> usize {
+    if T::Best::runs() {
+        // SAFETY: the CPU runs the kernel.
+        unsafe { spin::<T::Best>(rounds) }
+    } else if T::Wide::runs() {
+        // SAFETY: the CPU runs the kernel.
+        unsafe { spin::<T::Wide>(rounds) }
     } else {
-        <f32 as Vectored>::Narrow::N
+        assert!(T::Narrow::runs(), "an x86-64-v3 CPU");
+        // SAFETY: the CPU runs the kernel.
+        unsafe { spin::<T::Narrow>(rounds) }
     }
-}
-
-/// `rounds` multiply-adds in each of [`CHAINS`] registers.
-pub(in crate::device) fn multiply_adds(rounds: usize) -> f32 {
-    let mut out = [0.0; 16];
-    if is_x86_feature_detected!("avx512f") {
-        // SAFETY: the CPU has the instructions; the array holds the register.
-        unsafe { <f32 as Vectored>::Wide::spin(rounds, &mut out) }
-    } else {
-        // SAFETY: the crate is compiled for CPUs with AVX2 and FMA; the array holds the register.
-        unsafe { <f32 as Vectored>::Narrow::spin(rounds, &mut out) }
-    }
-    out.iter().sum()
 }
 
 /// # Safety
-/// The CPU has the register's instructions.
+/// The CPU has the kernel's instructions.
+unsafe fn spin<K: Kernel>(rounds: usize) -> usize {
+    let mut out = [Sum::<K>::ZERO; MOST_LANES];
+    // SAFETY: the caller's.
+    unsafe { K::spin(rounds, &mut out) }
+    std::hint::black_box(out);
+    2 * K::STEPS * K::Register::N * CHAINS * rounds
+}
+
+/// # Safety
+/// The CPU has the kernel's instructions.
 #[inline(always)]
-pub(super) unsafe fn body<L: Lanes>(rounds: usize, out: &mut [L::Sum; 16]) {
-    // SAFETY: the caller's; a register has at most 16 lanes.
+pub(super) unsafe fn body<K: Kernel>(rounds: usize, out: &mut [Sum<K>; MOST_LANES]) {
+    let numbers = [K::Operand::narrow(Float::from_f64(0.999)); 2];
+    let word = [K::word(&Matrix::new(&numbers, 1, K::STEPS), 0, 0)];
+    // SAFETY: the caller's; a word is as large as a sum, and a register has at most `MOST_LANES` lanes.
     unsafe {
-        let x = L::splat(crate::device::Float::from_f64(0.999));
+        let x = K::Register::splat(*word.as_ptr().cast());
         let mut chains = [x; CHAINS];
         for _ in 0..rounds {
             for chain in &mut chains {
-                *chain = x.fma(*chain, x);
+                *chain = K::multiply(*chain, x, x);
             }
         }
-        let one = L::splat(crate::device::Float::from_f64(1.0));
+        let one = K::Register::splat(Sum::<K>::ONE);
         chains.into_iter().fold(x, |sum, chain| sum.fma(chain, one)).store(out.as_mut_ptr());
     }
 }

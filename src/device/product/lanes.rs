@@ -1,10 +1,7 @@
 use std::arch::x86_64::*;
 
-use super::busy;
 use super::near::{self, Place};
-use super::pack::{self, Strip};
-use super::tile::{self, Sums};
-use crate::device::{Float, Scalar};
+use crate::device::Float;
 
 /// Most lanes of any register, and the side of the squares that are transposed in registers.
 pub(super) const MOST_LANES: usize = 16;
@@ -38,26 +35,11 @@ pub trait Lanes: Copy {
     /// As for [`Lanes::splat`].
     unsafe fn transpose(square: &mut [Self; MOST_LANES]);
 
-    /// [`pack::body`] in these instructions.
-    ///
-    /// # Safety
-    /// As for [`Lanes::splat`] and [`pack::body`].
-    unsafe fn pack<T: Scalar<Sum = Self::Sum>>(strip: Strip<'_, T>, out: &mut [Self::Sum]);
-    /// [`tile::body`] in these instructions, for `rows` rows and `out.0.len() / rows / N` registers a row.
-    ///
-    /// # Safety
-    /// As for [`Lanes::splat`] and [`tile::body`].
-    unsafe fn tile(rows: usize, a: &[Self::Sum], b: &[Self::Sum], out: (&mut [Self::Sum], Sums));
     /// [`near::body`] in these instructions, for `rows` rows and `columns / N` registers a row: one or two.
     ///
     /// # Safety
     /// As for [`Lanes::splat`] and [`near::body`].
     unsafe fn near(rows: usize, columns: usize, place: Place<Self::Sum>);
-    /// [`busy::body`] in these instructions.
-    ///
-    /// # Safety
-    /// As for [`Lanes::splat`].
-    unsafe fn spin(rounds: usize, out: &mut [Self::Sum; MOST_LANES]);
 }
 
 /// The registers that serve an accumulator.
@@ -110,28 +92,6 @@ macro_rules! lanes {
             unsafe fn transpose(square: &mut [Self; MOST_LANES]) {
                 // SAFETY: the caller's.
                 unsafe { $transpose(square) }
-            }
-            #[target_feature(enable = $features)]
-            unsafe fn pack<T: Scalar<Sum = $sum>>(strip: Strip<'_, T>, out: &mut [$sum]) {
-                // SAFETY: the caller's.
-                unsafe { pack::body::<Self, T>(strip, out) }
-            }
-            #[target_feature(enable = $features)]
-            unsafe fn spin(rounds: usize, out: &mut [$sum; MOST_LANES]) {
-                // SAFETY: the caller's.
-                unsafe { busy::body::<Self>(rounds, out) }
-            }
-            #[target_feature(enable = $features)]
-            unsafe fn tile(rows: usize, a: &[$sum], b: &[$sum], out: (&mut [$sum], Sums)) {
-                let full = out.0.len() == 2 * rows * $n;
-                // SAFETY: the caller's.
-                unsafe {
-                    match (rows, full) {
-                        $(($rows, true) => tile::body::<Self, $rows, 2>(a, b, out),
-                        ($rows, false) => tile::body::<Self, $rows, 1>(a, b, out),)+
-                        _ => unreachable!("a tile has 1 to {} rows, not {rows}", Self::ROWS),
-                    }
-                }
             }
             #[target_feature(enable = $features)]
             unsafe fn near(rows: usize, columns: usize, place: Place<$sum>) {

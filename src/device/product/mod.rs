@@ -1,9 +1,15 @@
 //! Matrix products on the host, under one reduction contract whatever the shape: every element of the result is a chain of
-//! fused multiply-adds over k in ascending order inside leaves of [`LEAF`] (from zero); leaf sums are added in ascending order
-//! to the old value or to zero, in the accumulator's type; the total is rounded once to storage.
+//! fused multiply-adds over k inside leaves of [`LEAF`] (from zero); leaf sums are added in ascending order to the old value or
+//! to zero, in the accumulator's type; the total is rounded once to storage.
+//!
+//! Operands of f32 and f64 are taken in ascending k. Operands of bf16 are taken in ascending pairs of k, the odd step of a pair
+//! before the even one, each product exact and each sum rounded to f32: this is what `vdpbf16ps` does (held by a test on the CPU
+//! at hand). That instruction takes subnormal numbers for zeros, in its operands and after each of the two sums; kernels
+//! for CPUs without it keep them, so that the two differ only where a number below 2^-126 takes part.
 
 mod block;
 pub(super) mod busy;
+mod kernel;
 mod lanes;
 mod matrix;
 mod near;
@@ -15,6 +21,8 @@ mod tile;
 
 use super::{BlockMut, Host, Scalar, grid_mut};
 
+use kernel::Kernel;
+pub(super) use kernel::Kernels;
 pub(super) use lanes::Vectored;
 pub use matrix::{Matrix, MatrixMut};
 pub use near::{Start, product_near};
@@ -39,11 +47,10 @@ const TASKS: usize = 8;
 const FEWEST: [usize; 2] = [192, 256];
 
 /// c (= or +=) a b on all threads.
-pub fn product<A, B, C>(host: &Host, a: Matrix<'_, A>, b: Matrix<'_, B>, c: MatrixMut<'_, C>, write: Write)
+pub fn product<T, C>(host: &Host, a: Matrix<'_, T>, b: Matrix<'_, T>, c: MatrixMut<'_, C>, write: Write)
 where
-    A: Scalar,
-    B: Scalar<Sum = A::Sum>,
-    C: Scalar<Sum = A::Sum>,
+    T: Scalar,
+    C: Scalar<Sum = T::Sum>,
 {
     let ([m, k], n) = (a.size, c.columns);
     if host.threads() == 1 || (m + 16) * n * k < HAND_OVER {
@@ -75,20 +82,22 @@ fn split(size: [usize; 2], tasks: usize) -> [Vec<usize>; 2] {
 }
 
 /// c (= or +=) a b on the calling thread, with the same bits as [`product`].
-pub fn product_serial<A, B, C>(a: Matrix<'_, A>, b: Matrix<'_, B>, c: &mut BlockMut<'_, C>, write: Write)
+pub fn product_serial<T, C>(a: Matrix<'_, T>, b: Matrix<'_, T>, c: &mut BlockMut<'_, C>, write: Write)
 where
-    A: Scalar,
-    B: Scalar<Sum = A::Sum>,
-    C: Scalar<Sum = A::Sum>,
+    T: Scalar,
+    C: Scalar<Sum = T::Sum>,
 {
     assert!(a.size[1] == b.size[0], "a has {} columns, b {} rows", a.size[1], b.size[0]);
     assert_eq!([a.size[0], b.size[1]], [c.rows.len(), c.columns.len()], "the size of c");
-    if is_x86_feature_detected!("avx512f") {
-        // SAFETY: the CPU has what these registers need.
-        unsafe { block::product::<<A::Sum as Vectored>::Wide, A, B, C>(a, b, c, write) }
+    if T::Best::runs() {
+        // SAFETY: the CPU runs the kernel.
+        unsafe { block::product::<T::Best, C>(a, b, c, write) }
+    } else if T::Wide::runs() {
+        // SAFETY: the CPU runs the kernel.
+        unsafe { block::product::<T::Wide, C>(a, b, c, write) }
     } else {
-        assert!(is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"), "an x86-64-v3 CPU");
-        // SAFETY: as above.
-        unsafe { block::product::<<A::Sum as Vectored>::Narrow, A, B, C>(a, b, c, write) }
+        assert!(T::Narrow::runs(), "an x86-64-v3 CPU");
+        // SAFETY: the CPU runs the kernel.
+        unsafe { block::product::<T::Narrow, C>(a, b, c, write) }
     }
 }

@@ -1,5 +1,5 @@
-use super::Matrix;
 use super::lanes::Lanes;
+use super::{Matrix, Vectored};
 use crate::device::{BlockMut, Float, Scalar};
 
 /// Where the chains of a product start.
@@ -33,11 +33,11 @@ where
 {
     if is_x86_feature_detected!("avx512f") {
         // SAFETY: the CPU has what these registers need.
-        unsafe { product_in::<S::Wide, S>(a, b, c, start) }
+        unsafe { product_in::<<S as Vectored>::Wide, S>(a, b, c, start) }
     } else {
         assert!(is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"), "an x86-64-v3 CPU");
         // SAFETY: as above.
-        unsafe { product_in::<S::Narrow, S>(a, b, c, start) }
+        unsafe { product_in::<<S as Vectored>::Narrow, S>(a, b, c, start) }
     }
 }
 
@@ -140,7 +140,6 @@ pub(super) unsafe fn body<L: Lanes, const M: usize, const V: usize>(place: Place
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::device::product::Vectored;
 
     fn numbers(seed: usize, count: usize) -> Vec<f32> {
         (0..count).map(|i| ((i * 7919 + seed * 104_729) % 2003) as f32 / 1001.0 - 1.0).collect()
