@@ -11,6 +11,7 @@ fn main() {
             println!("cargo::rustc-cfg={name}");
         }
     }
+    find_smollm2();
     println!("cargo::rerun-if-changed=build.rs");
     if let Some(log) = git(&["rev-parse", "--path-format=absolute", "--git-path", "logs/HEAD"])
         && Path::new(&log).exists()
@@ -21,6 +22,18 @@ fn main() {
         println!("cargo::rerun-if-changed={input}");
     }
     println!("cargo::rustc-env=PATARM_COMMIT={}", commit());
+}
+
+/// Where PATARM_SMOLLM2 says, else beside the checkout.
+fn find_smollm2() {
+    println!("cargo::rustc-check-cfg=cfg(smollm2)");
+    println!("cargo::rerun-if-env-changed=PATARM_SMOLLM2");
+    let beside = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../smollm2-135m");
+    let folder = std::env::var_os("PATARM_SMOLLM2").map_or_else(beside, Into::into);
+    if folder.join("model.safetensors").is_file() {
+        println!("cargo::rustc-cfg=smollm2");
+        println!("cargo::rustc-env=PATARM_SMOLLM2_FOLDER={}", folder.display());
+    }
 }
 
 /// The commit that is built, with a mark where files differ from it.

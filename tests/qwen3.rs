@@ -10,3 +10,9 @@ mod golden;
 mod gradients;
 #[path = "qwen3/pass.rs"]
 mod pass;
+#[path = "qwen3/pretrained.rs"]
+mod pretrained;
+#[path = "qwen3/smollm2.rs"]
+mod smollm2;
+#[path = "qwen3/stories.rs"]
+mod stories;
