@@ -7,6 +7,8 @@
 mod bad_data;
 #[path = "faults/bad_model.rs"]
 mod bad_model;
+#[path = "faults/broken_disk.rs"]
+mod broken_disk;
 #[path = "faults/disk.rs"]
 mod disk;
 #[path = "faults/diverged.rs"]
@@ -17,6 +19,8 @@ mod interrupted;
 mod program;
 #[path = "faults/resume.rs"]
 mod resume;
+#[path = "faults/small_run.rs"]
+mod small_run;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

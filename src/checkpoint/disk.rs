@@ -32,6 +32,12 @@ pub trait Disk {
     /// When something else has that name.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
 
+    /// Bytes that may still be written below a folder. A file system that does not tell has no end.
+    ///
+    /// # Errors
+    /// When it is not there.
+    fn free(&self, folder: &Path) -> io::Result<u64>;
+
     /// Removes a file.
     ///
     /// # Errors
@@ -70,6 +76,12 @@ impl Disk for LocalDisk {
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         fs::rename(from, to)
+    }
+
+    fn free(&self, folder: &Path) -> io::Result<u64> {
+        let found = rustix::fs::statvfs(folder)?;
+        let told = found.f_blocks > 0; // some network file systems say 0 of 0
+        Ok(if told { found.f_bavail.saturating_mul(found.f_frsize) } else { u64::MAX })
     }
 
     fn remove_file(&self, path: &Path) -> io::Result<()> {

@@ -48,6 +48,24 @@ pub enum CheckpointError {
         /// Length or hash, as told and as found.
         reason: String,
     },
+    /// The disk has no room for a save.
+    #[error("{path}: a save needs {needed} bytes, the disk has {free} left; make room")]
+    NoRoom {
+        /// Where it would be.
+        path: PathBuf,
+        /// Bytes of all its files.
+        needed: u64,
+        /// Bytes left.
+        free: u64,
+    },
+    /// There are checkpoints, and none is as it was written.
+    #[error("{path}: no sound checkpoint: {}", reasons.join("; "))]
+    NoneSound {
+        /// The folder of the checkpoints.
+        path: PathBuf,
+        /// Of each, the newest first.
+        reasons: Vec<String>,
+    },
     /// Saving never overwrites.
     #[error("{path} exists already; name a folder that does not, or remove it first")]
     Exists {

@@ -23,7 +23,7 @@ pub use convert::Scan;
 pub use disk::{Disk, LocalDisk};
 pub use error::{CheckpointError, Fault};
 pub use folder::{Expected, ModelFolder, Tied};
-pub use history::{Better, Checkpoints, Found, Keep};
+pub use history::{Better, Checkpoints, Found, Keep, Saved};
 pub use marker::{FileRecord, MARKER, Marker};
 pub use save::{Named, SHARD_BYTES, Save};
 pub use state::{SavedState, State};

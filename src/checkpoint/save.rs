@@ -57,11 +57,22 @@ impl<'a> Save<'a> {
             return Err(CheckpointError::Exists { path: target.to_owned() });
         }
         let staging = Staging::begin(disk, target)?;
-        let result = self.fill(staging);
+        let result = room(disk, &partial(target), self.bytes()).and_then(|_| self.fill(staging));
         if result.is_err() {
             let _ = disk.remove_folder(&partial(target)); // the disk that failed may refuse this too; the next save removes it
         }
         result
+    }
+
+    /// Bytes of all files, headers and small ones rounded up.
+    pub fn bytes(&self) -> u64 {
+        const SMALL: u64 = 1 << 16;
+        let state = self.state.iter().flat_map(|state| state.tensors);
+        let facts = self.state.as_ref().map_or(0, |state| state.facts.to_string().len() as u64 * 2);
+        let tensors = self.weights.iter().map(|w| self.tensor_bytes(w)).sum::<u64>()
+            + state.clone().map(|t| t.tensor.host_bytes().len() as u64).sum::<u64>();
+        let headers = (self.weights.len() + state.count()) as u64 * 256;
+        tensors + headers + facts + self.companions.iter().map(|c| c.bytes.len() as u64).sum::<u64>() + SMALL
     }
 
     fn fill(&self, mut staging: Staging<'_>) -> Result<Marker, CheckpointError> {
@@ -90,7 +101,7 @@ impl<'a> Save<'a> {
             let file = format!("model-{:05}-of-{:05}.safetensors", i + 1, shards.len());
             staging.tensors(&file, shard, self.dtype)?;
             for weight in *shard {
-                total += self.bytes(weight);
+                total += self.tensor_bytes(weight);
                 places.insert(weight.name.clone(), file.as_str().into());
             }
         }
@@ -104,7 +115,7 @@ impl<'a> Save<'a> {
     fn shards(&self) -> Vec<&[Named<'a>]> {
         let (mut shards, mut start, mut filled) = (Vec::new(), 0, 0);
         for (i, weight) in self.weights.iter().enumerate() {
-            let bytes = self.bytes(weight);
+            let bytes = self.tensor_bytes(weight);
             if i > start && filled + bytes > self.shard_bytes {
                 shards.push(&self.weights[start..i]);
                 (start, filled) = (i, 0);
@@ -115,9 +126,18 @@ impl<'a> Save<'a> {
         shards
     }
 
-    fn bytes(&self, weight: &Named<'_>) -> u64 {
+    fn tensor_bytes(&self, weight: &Named<'_>) -> u64 {
         let stored = stored(weight, self.dtype);
         (weight.tensor.dims().count() * stored.size()) as u64
+    }
+}
+
+/// Bytes that are free at `folder`, at least `needed`.
+pub(super) fn room(disk: &dyn Disk, folder: &Path, needed: u64) -> Result<u64, CheckpointError> {
+    let free = disk.free(folder).map_err(CheckpointError::io(folder, "ask for its free space"))?;
+    match free < needed {
+        true => Err(CheckpointError::NoRoom { path: folder.to_owned(), needed, free }),
+        false => Ok(free),
     }
 }
 

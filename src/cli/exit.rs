@@ -65,6 +65,7 @@ fn of_report(error: &ReportError) -> u8 {
 fn of_checkpoint(error: &CheckpointError) -> u8 {
     match error {
         CheckpointError::Exists { .. } => USAGE,
+        CheckpointError::NoRoom { .. } => DISK,
         CheckpointError::Io { doing, .. } if !["open it", "read it"].contains(doing) => DISK,
         _ => MODEL,
     }
@@ -87,6 +88,8 @@ fn code(error: &TrainError) -> u8 {
         TrainError::Rubric(_)
         | TrainError::Optimizer(_)
         | TrainError::Config { .. }
+        | TrainError::Taken { .. }
+        | TrainError::Changed { .. }
         | TrainError::Folder { .. } => USAGE,
         TrainError::Diverged { .. } => DIVERGED,
     }

@@ -3,14 +3,14 @@ use std::path::Path;
 use anyhow::{Context, Result};
 
 use super::rows::InputError;
-use crate::checkpoint::{CheckpointError, ModelFolder};
+use crate::checkpoint::{CheckpointError, ModelFolder, Scan};
 use crate::device::{Device, Stream};
 use crate::qwen3::{Config, Model, kv_pool_dims};
 use crate::record::Rollout;
 use crate::rollout::{Engine, Limits, Request, Sampler};
 use crate::tensor::{Arena, ArenaError, DType};
 use crate::tokenizer::{TokenId, Tokenizer, TokenizerError};
-use crate::trainer::{RolloutConfig, TrainError, load_weights};
+use crate::trainer::{RolloutConfig, TrainError};
 
 /// Most bytes of keys and values, unless one request alone needs more.
 const KV_BYTES: usize = 2 << 30;
@@ -38,7 +38,7 @@ pub(super) fn open(path: &Path, dtype: DType, device: Device) -> Result<Loaded> 
         }
         let model = |arena: &mut Arena| Model::new(config.clone(), dtype, config.positions, arena);
         let (_memory, mut model) = exact(&device, "model", model)?;
-        load_weights(&folder, &mut model)?;
+        model.read(&folder, Scan::Finite)?;
         Ok(Loaded { stream: Stream::new(device), model, tokenizer })
     };
     read().with_context(|| format!("--model {}", path.display()))

@@ -1,5 +1,6 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
@@ -13,9 +14,9 @@ pub(super) struct Terminal {
 }
 
 impl Terminal {
-    /// A bar of `steps` steps, `done` of them behind it. The first SIGINT or SIGTERM asks the run to stop, the second ends it.
-    pub(super) fn new(steps: u64, done: u64) -> std::io::Result<Self> {
-        let bar = ProgressBar::new(steps).with_position(done);
+    /// A bar of `steps` steps. The first SIGINT or SIGTERM asks the run to stop, the second ends it.
+    pub(super) fn new(steps: u64) -> std::io::Result<Self> {
+        let bar = ProgressBar::new(steps);
         let style = "{spinner} {pos}/{len} {bar:30} {elapsed_precise} left {eta} {msg}";
         bar.set_style(ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar()));
         let stop = Arc::new(AtomicBool::new(false));
@@ -68,6 +69,13 @@ impl Observer for Terminal {
 
     fn notice(&mut self, text: &str) {
         self.say(text);
+    }
+
+    fn wait(&mut self, seconds: f64) {
+        let end = Instant::now() + Duration::from_secs_f64(seconds);
+        while !self.wants_stop() && Instant::now() < end {
+            std::thread::sleep(Duration::from_millis(100));
+        }
     }
 
     fn wants_stop(&self) -> bool {

@@ -12,14 +12,14 @@ use super::init::{companions, export};
 use super::model;
 use super::output::{Output, say};
 use super::rows::{InputError, Place, Rows, Said};
-use crate::checkpoint::{CheckpointError, ModelFolder};
+use crate::checkpoint::{CheckpointError, ModelFolder, Scan};
 use crate::device::{Device, Stream};
 use crate::optimizer::Update;
 use crate::qwen3::{Config, Model};
 use crate::tensor::Arena;
 use crate::tokenizer::{ChatOptions, GenerationPrompt, Message, Role, TokenId, Tokenizer};
 use crate::trainer::sft::{SftPlan, SftRow, step};
-use crate::trainer::{Learner, Pass, TrainConfig, TrainError, load_weights};
+use crate::trainer::{Learner, Pass, TrainConfig, TrainError};
 
 /// Teach a model to write given completions.
 #[derive(Debug, Args)]
@@ -75,7 +75,7 @@ impl Sft {
             Learner::new(Stream::new(device.clone()), model, arena)
         };
         let (_weights, mut learner) = model::exact(&device, "model", carve).map_err(TrainError::from)?;
-        load_weights(&folder, &mut learner.model).with_context(of_model)?;
+        learner.model.read(&folder, Scan::Finite).map_err(TrainError::from).with_context(of_model)?;
         learner.refresh_master();
         let pass = |arena: &mut Arena| Pass::new(&shape, dtype, config.rl.pass_limits(0), arena);
         let (_memory, mut pass) = model::exact(&device, "pass", pass).map_err(TrainError::from)?;

@@ -11,7 +11,7 @@ use super::output::print_out;
 use super::{exit, machine};
 use crate::device::{Device, Stream};
 use crate::report::Origin;
-use crate::trainer::{Clock, Ended, Observer, Resume, Run, RunFolder, Setup, TrainConfig};
+use crate::trainer::{Allowed, Clock, Ended, Observer, Resume, Run, RunFolder, Setup, TrainConfig};
 
 /// Settings of the embedded demo.
 pub(super) const DEMO: &str = include_str!("../../models/demo/train.toml");
@@ -36,6 +36,9 @@ pub(super) struct Train {
     /// Go on with the run in --out, from its newest checkpoint.
     #[arg(long)]
     resume: bool,
+    /// With --resume: what may differ from how the run was begun: data, world, program, or settings by their dotted names.
+    #[arg(long, value_name = "NAME", value_delimiter = ',', requires = "resume")]
+    allow: Vec<String>,
     #[command(flatten)]
     flags: Flags,
 }
@@ -56,9 +59,11 @@ impl Train {
     }
 
     fn train(&self, config: &TrainConfig, device: Device) -> Result<ExitCode> {
+        let origin = Origin { host: machine::host(), pid: std::process::id(), time: machine::now() };
+        let resume = if self.resume { Resume::Yes(Allowed(self.allow.clone())) } else { Resume::No };
+        let folder = RunFolder::open(&self.out, config, resume, &origin)?;
         let setup = Setup::read(config)?;
-        let resume = if self.resume { Resume::Yes } else { Resume::No };
-        let mut folder = RunFolder::open(&self.out, config, setup.judge.tokenizer.files(), resume)?;
+        let mut folder = folder.with_setup(setup.judge.tokenizer.files(), &setup.data.hash);
         let threads = match &device {
             Device::Host(host) => host.threads(),
             Device::Cuda(cuda) => match *cuda {},
@@ -66,13 +71,11 @@ impl Train {
         let provenance = machine::provenance(&setup.data.hash, threads);
         folder.keep_provenance(&provenance)?;
         let mut run = Run::new(config, &setup, Stream::new(device), Clock(machine::now))?;
+        let mut terminal = Terminal::new(run.total_steps()).context("signal handlers")?;
         if self.resume {
-            run.restore(&folder)?;
+            run.restore(&folder, &mut terminal)?;
         }
-        let origin = Origin { host: machine::host(), pid: std::process::id(), time: machine::now() };
-        folder.start_metrics(&origin, run.progress())?;
-        let mut terminal =
-            Terminal::new(run.total_steps(), run.progress().step).context("signal handlers")?;
+        folder.start_metrics(run.progress())?;
         match run.train(&mut folder, &mut terminal)? {
             Ended::Stopped => {
                 terminal.notice(&format!("stopped; go on with --resume --out {}", self.out.display()));

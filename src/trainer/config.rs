@@ -178,6 +178,10 @@ pub struct CheckpointConfig {
     pub every: u64,
     /// Checkpoints kept besides the best. Default 2.
     pub keep: usize,
+    /// How often a save that the disk refused is tried again before the run ends. Default 5.
+    pub retries: u32,
+    /// Seconds before the first of these, above 0; twice as many before each further one. Default 10: 310 s in all.
+    pub retry_seconds: f64,
 }
 
 impl TrainConfig {
@@ -272,6 +276,6 @@ impl Default for EvaluationConfig {
 
 impl Default for CheckpointConfig {
     fn default() -> Self {
-        Self { every: 100, keep: 2 }
+        Self { every: 100, keep: 2, retries: 5, retry_seconds: 10.0 }
     }
 }

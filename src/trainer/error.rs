@@ -74,6 +74,22 @@ pub enum TrainError {
         /// How often.
         times: u32,
     },
+    /// Another process works in the run folder.
+    #[error("{path} is in use by {holder}: wait until it ends, stop it, or give another --out")]
+    Taken {
+        /// The folder.
+        path: std::path::PathBuf,
+        /// Process, host and time, as far as they are known.
+        holder: String,
+    },
+    /// The run that is to go on was begun otherwise.
+    #[error("{path} was begun otherwise (was -> now):\n{differences}")]
+    Changed {
+        /// The folder.
+        path: std::path::PathBuf,
+        /// Key by key, and how to go on all the same.
+        differences: String,
+    },
     /// The run folder can't be used.
     #[error("{path}: {reason}")]
     Folder {

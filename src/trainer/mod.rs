@@ -25,5 +25,5 @@ pub use learner::{Learner, Objective, Pass, PassLimits, log_probabilities};
 pub use outcome::{BaselineRow, Outcome};
 pub use progress::{Clock, Evaluated, Observer, Phase, Progress};
 pub use run::{Ended, HeldOutRun, Run, carve};
-pub use run_folder::{JudgedResponse, JudgedSample, Resume, RunFolder, When};
-pub use setup::{Setup, load_weights};
+pub use run_folder::{Allowed, JudgedResponse, JudgedSample, Resume, RunFolder, Standing, When};
+pub use setup::Setup;

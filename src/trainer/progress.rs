@@ -87,6 +87,8 @@ pub trait Observer {
     fn evaluated(&mut self, pairs: &'static str, evaluated: &Evaluated);
     /// Something the person should know.
     fn notice(&mut self, text: &str);
+    /// Lets this many seconds pass, or fewer once the run should end.
+    fn wait(&mut self, seconds: f64);
     /// Whether the run should end after this step, with a checkpoint.
     fn wants_stop(&self) -> bool;
 }

@@ -1,10 +1,10 @@
 use super::learner::{Learner, Pass};
 use super::outcome::Outcome;
 use super::progress::{Clock, Evaluated, Observer, Phase, Progress};
-use super::run_folder::{RunFolder, When};
-use super::setup::load_weights;
+use super::run_folder::{RunFolder, Standing, When};
 use super::step::{self, Method, StepReport};
 use super::{Setup, TrainConfig, TrainError, data, metrics, sft};
+use crate::checkpoint::Scan;
 use crate::device::Stream;
 use crate::evaluation::{Comparison, PreparedPair, Unread};
 use crate::optimizer::Update;
@@ -25,6 +25,8 @@ pub struct Run<'a> {
     progress: Progress,
     clock: Clock,
     started: f64,
+    /// Step of the newest checkpoint.
+    saved: Option<u64>,
 }
 
 /// How a run ended.
@@ -63,12 +65,12 @@ impl<'a> Run<'a> {
         let memory = Arena::new("phase", &device, planned[1].peak());
         let (mut learner, reference) = models(config, setup, stream, &mut model)?;
         match &setup.folder {
-            Some(folder) => load_weights(folder, &mut learner.model)?,
+            Some(folder) => learner.model.read(folder, Scan::Finite)?,
             None => learner.model.initialise(&learner.stream, config.seed)?,
         }
         learner.refresh_master();
         let (progress, started) = (Progress::default(), (clock.0)());
-        Ok(Self { config, setup, learner, reference, memory, progress, clock, started })
+        Ok(Self { config, setup, learner, reference, memory, progress, clock, started, saved: None })
     }
 
     /// Where it stands.
@@ -90,11 +92,12 @@ impl<'a> Run<'a> {
     ///
     /// # Errors
     /// When the checkpoint does not fit the configuration.
-    pub fn restore(&mut self, folder: &RunFolder) -> Result<bool, TrainError> {
-        let Some(progress) = folder.load(&mut self.learner, self.reference.as_mut())? else {
+    pub fn restore(&mut self, folder: &RunFolder, observer: &mut dyn Observer) -> Result<bool, TrainError> {
+        let Some(progress) = folder.load(&mut self.learner, self.reference.as_mut(), observer)? else {
             return Ok(false);
         };
         self.started -= progress.seconds;
+        self.saved = Some(progress.step);
         self.progress = progress;
         Ok(true)
     }
@@ -108,6 +111,7 @@ impl<'a> Run<'a> {
         folder: &mut RunFolder,
         observer: &mut dyn Observer,
     ) -> Result<Ended, TrainError> {
+        folder.check_room(self.standing(None), observer)?;
         while self.progress.step < self.total_steps() {
             if self.progress.step == self.config.sft.steps && self.progress.before.is_none() {
                 self.begin_reinforcement(folder, observer)?;
@@ -121,7 +125,7 @@ impl<'a> Run<'a> {
             observer.stepped(&self.progress, &row);
             self.evaluate_and_save(folder, observer)?;
             if observer.wants_stop() && self.progress.step < self.total_steps() {
-                folder.save(&self.learner, self.reference.as_ref(), &self.progress, None)?;
+                self.save(folder, None, observer)?;
                 return Ok(Ended::Stopped);
             }
         }
@@ -230,11 +234,30 @@ impl<'a> Run<'a> {
         let due = step > sft && ((step - sft).is_multiple_of(self.config.evaluation.every.max(1)) || last);
         if due {
             let score = self.validate(observer)?;
-            folder.save(&self.learner, self.reference.as_ref(), &self.progress, Some(score))?;
+            self.save(folder, Some(score), observer)?;
         } else if step.is_multiple_of(self.config.checkpoint.every.max(1)) || last {
-            folder.save(&self.learner, self.reference.as_ref(), &self.progress, None)?;
+            self.save(folder, None, observer)?;
         }
         Ok(())
+    }
+
+    /// Saves the run as it stands, unless a checkpoint of this step is there.
+    fn save(
+        &mut self,
+        folder: &RunFolder,
+        score: Option<f64>,
+        observer: &mut dyn Observer,
+    ) -> Result<(), TrainError> {
+        if self.saved != Some(self.progress.step) {
+            folder.save(self.standing(score), observer)?;
+            self.saved = Some(self.progress.step);
+        }
+        Ok(())
+    }
+
+    fn standing(&self, score: Option<f64>) -> Standing<'_> {
+        let (learner, reference) = (&self.learner, self.reference.as_ref());
+        Standing { learner, reference, progress: &self.progress, score }
     }
 
     fn validate(&mut self, observer: &mut dyn Observer) -> Result<f64, TrainError> {

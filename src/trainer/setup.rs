@@ -5,11 +5,11 @@ use serde_json::Value;
 use super::cold_start;
 use super::sft::SftRow;
 use super::{ModelDtype, TrainConfig, TrainError, TrainingData};
-use crate::checkpoint::{Expected, ModelFolder, Scan, Tied};
+use crate::checkpoint::ModelFolder;
 use crate::demo::{self, Split};
 use crate::evaluation::Judge;
 use crate::preference::{self, PreferencePair, ReadOptions};
-use crate::qwen3::{Config, Model, ParamId};
+use crate::qwen3::{Config, Model};
 use crate::rubric::RubricSet;
 use crate::tensor::DType;
 use crate::tokenizer::{ChatOptions, Tokenizer};
@@ -138,23 +138,6 @@ fn pairs(config: &TrainConfig) -> Result<([Vec<PreferencePair>; 3], String), Tra
     let validation = rest.len().min(evaluation.validation_pairs);
     let held_out = rest.split_off(validation);
     Ok(([train, rest, held_out], dataset.hash.to_hex().to_string()))
-}
-
-/// Reads a folder's weights into a model of its shape.
-///
-/// # Errors
-/// When a tensor is missing, of another shape, or holds NaN or infinity.
-pub fn load_weights(folder: &ModelFolder, model: &mut Model) -> Result<(), TrainError> {
-    let expected: Vec<Expected> = ParamId::all(&model.config)
-        .map(|id| Expected { name: id.name(), dims: id.dims(&model.config) })
-        .collect();
-    let (head, embedding) = (ParamId::Head.name(), ParamId::Embedding.name());
-    let tied = model.config.tied.then_some(Tied { name: &head, of: &embedding });
-    folder.check(&expected, tied)?;
-    for (id, tensor) in model.params.iter_mut() {
-        folder.read(&id.name(), tensor.view_mut(), Scan::Finite)?;
-    }
-    Ok(())
 }
 
 /// `config.json` of a model as JSON.

@@ -66,6 +66,10 @@ impl Disk for FailingDisk {
         self.step().and_then(|()| LocalDisk.rename(from, to))
     }
 
+    fn free(&self, folder: &Path) -> io::Result<u64> {
+        self.step().and_then(|()| LocalDisk.free(folder))
+    }
+
     fn remove_file(&self, path: &Path) -> io::Result<()> {
         self.step().and_then(|()| LocalDisk.remove_file(path))
     }
@@ -80,7 +84,7 @@ fn save(run: &Checkpoints, disk: &dyn Disk, step: u64) -> Result<(), CheckpointE
     let (weights, config, facts) = (weights(), config(), json!({ "step": step }));
     let (views, moments) = (named(&weights), named(&weights));
     let state = State { step, score: Some(step as f64), facts: &facts, tensors: &moments };
-    run.save(disk, &Save { state: Some(state), ..Save::new(&config, &views) }).map(|_| ())
+    run.save(disk, &Save { state: Some(state), ..Save::new(&config, &views) }).and_then(|saved| saved.pruned)
 }
 
 fn newest(run: &Checkpoints) -> u64 {
@@ -149,6 +153,10 @@ impl Disk for Journal {
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         self.note("rename", to);
         LocalDisk.rename(from, to)
+    }
+
+    fn free(&self, folder: &Path) -> io::Result<u64> {
+        LocalDisk.free(folder)
     }
 
     fn remove_file(&self, path: &Path) -> io::Result<()> {

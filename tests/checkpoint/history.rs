@@ -78,13 +78,28 @@ fn a_lower_score_can_be_the_better_one_and_none_is_never_the_best() {
 }
 
 #[test]
+fn a_step_saved_before_it_was_judged_is_saved_again_with_its_score() {
+    let (_folder, run) = keep(2, Better::Higher);
+    for (step, score) in [(1, Some(0.5)), (2, None), (2, Some(0.4))] {
+        save(&run, step, score).expect("saved");
+    }
+    let found = run.complete().expect("listed");
+    assert_eq!(
+        found.iter().map(|(_, m)| (m.step, m.score)).collect::<Vec<_>>(),
+        [(1, Some(0.5)), (2, Some(0.4))]
+    );
+    assert!(matches!(save(&run, 2, Some(0.4)), Err(CheckpointError::Exists { .. })));
+}
+
+#[test]
 fn a_sound_checkpoint_is_not_saved_over_but_a_damaged_one_is() {
     let (_folder, run) = keep(2, Better::Higher);
     save(&run, 1, None).expect("saved");
     assert!(matches!(save(&run, 1, None), Err(CheckpointError::Exists { .. })));
     let path = run.newest().expect("listed").expect("there").path;
     fs::write(path.join("state.json"), b"{}").expect("damaged");
-    assert!(run.newest().expect("listed").is_none());
+    let error = run.newest().expect_err("to begin anew is not the program's to decide");
+    assert!(error.to_string().contains("no sound checkpoint"), "{error}");
     save(&run, 1, None).expect("a run that fell back comes here again");
     assert_eq!(run.newest().expect("listed").expect("there").marker.step, 1);
 }

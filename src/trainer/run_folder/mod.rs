@@ -1,0 +1,203 @@
+mod difference;
+mod lock;
+mod samples;
+mod saving;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use super::{CheckpointConfig, Outcome, Progress, TrainConfig, TrainError};
+use crate::checkpoint::{Better, Checkpoints, Companion, Disk, Keep, LocalDisk};
+use crate::evaluation::{Comparison, PreparedPair};
+use crate::report::{Fact, MetricsLog, Notice, Origin, Row, Start, read_rows};
+use crate::tokenizer::TokenizerFiles;
+use difference::{Difference, refusal};
+use lock::RunLock;
+
+pub use difference::Allowed;
+pub use samples::{JudgedResponse, JudgedSample, When};
+pub use saving::Standing;
+
+const CONFIG: &str = "config.toml";
+const CHECKPOINTS: &str = "checkpoints";
+const METRICS: &str = "metrics.jsonl";
+const SAMPLES: &str = "samples.jsonl";
+
+/// The folder of one run: resolved configuration, metrics, checkpoints, samples.
+pub struct RunFolder {
+    path: PathBuf,
+    checkpoints: Checkpoints,
+    disk: Box<dyn Disk + Send>,
+    companions: Vec<Companion>,
+    /// Hash of the pairs.
+    data: Option<String>,
+    metrics: Option<MetricsLog>,
+    config: String,
+    retries: CheckpointConfig,
+    allowed: Allowed,
+    who: Origin,
+    _lock: RunLock,
+}
+
+impl RunFolder {
+    /// Claims the run folder `path` for this configuration; a new one may hold no run. Nothing has to be read before: this comes
+    /// first, so that a folder in use is known at once and a run that is stopped while it loads can be resumed.
+    ///
+    /// # Errors
+    /// When another process has it, it can't be written, it holds another run, or, where it is resumed, another configuration.
+    pub fn open(path: &Path, config: &TrainConfig, resume: Resume, who: &Origin) -> Result<Self, TrainError> {
+        let fault = |reason: String| TrainError::Folder { path: path.to_owned(), reason };
+        let lock = RunLock::take(path, who)?;
+        let text = toml::to_string(config).map_err(|e| fault(e.to_string()))?;
+        let at = path.join(CONFIG);
+        let old = fs::read_to_string(&at).ok();
+        let allowed = match (resume, &old) {
+            (Resume::No, _) if path.join(METRICS).exists() || path.join(CHECKPOINTS).exists() => {
+                return Err(fault("holds a run; give another --out, or go on with --resume".into()));
+            }
+            (Resume::Yes(_), None) => return Err(fault(format!("holds no {CONFIG}: nothing to resume"))),
+            (Resume::Yes(allowed), Some(old)) => {
+                let found = Difference::between(old, config).map_err(|e| fault(format!("{CONFIG}: {e}")))?;
+                if let Some(differences) = refusal(&found, &allowed) {
+                    return Err(TrainError::Changed { path: path.to_owned(), differences });
+                }
+                Some(allowed)
+            }
+            (Resume::No, _) => None,
+        };
+        if allowed.is_none() {
+            fs::write(&at, &text).map_err(|e| fault(format!("{CONFIG}: {e}")))?;
+        }
+        let keep = Keep { last: config.checkpoint.keep.max(1), better: Better::Higher };
+        Ok(Self {
+            path: path.to_owned(),
+            checkpoints: Checkpoints::new(path.join(CHECKPOINTS), keep),
+            disk: Box::new(LocalDisk),
+            companions: Vec::new(),
+            data: None,
+            metrics: None,
+            config: text,
+            retries: config.checkpoint.clone(),
+            allowed: allowed.unwrap_or_default(),
+            who: who.clone(),
+            _lock: lock,
+        })
+    }
+
+    /// What travels with every checkpoint: the tokenizer's files, and the hash of the data.
+    #[must_use]
+    pub fn with_setup(mut self, files: &TokenizerFiles, data_hash: &str) -> Self {
+        let files = files.iter().filter(|(name, _)| *name != "config.json");
+        self.companions =
+            files.map(|(name, bytes)| Companion { name: name.to_owned(), bytes: bytes.to_vec() }).collect();
+        self.data = Some(data_hash.to_owned());
+        self
+    }
+
+    /// Saves to another disk than the machine's own.
+    #[must_use]
+    pub fn on_disk(mut self, disk: Box<dyn Disk + Send>) -> Self {
+        self.disk = disk;
+        self
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Opens the metrics: from the start, or after the step that the checkpoint holds.
+    ///
+    /// # Errors
+    /// When a file can't be made or cut back.
+    pub fn start_metrics(&mut self, progress: &Progress) -> Result<(), TrainError> {
+        let at = self.path.join(CONFIG);
+        fs::write(&at, &self.config).map_err(|e| self.fault(format!("{CONFIG}: {e}")))?; // with what was allowed to differ
+        let start = if progress.step == 0 { Start::Fresh } else { Start::After(progress.step) };
+        self.metrics = Some(MetricsLog::open(&self.path, &self.who, start)?);
+        Ok(())
+    }
+
+    /// Records a row; what comes back is for the person at the terminal.
+    pub fn record(&mut self, row: &Row) -> Vec<String> {
+        let notices = self.metrics.as_mut().map(|metrics| metrics.row(row)).unwrap_or_default();
+        notices.iter().map(Notice::to_string).collect()
+    }
+
+    /// Writes the first `count` pairs' judgements to `samples.jsonl`, beside those of other times.
+    ///
+    /// # Errors
+    /// When the file can't be written.
+    pub fn keep_samples(
+        &self,
+        when: When,
+        pairs: &[PreparedPair],
+        comparison: &Comparison,
+        count: usize,
+    ) -> Result<(), TrainError> {
+        let mut samples = self.samples()?;
+        samples.retain(|sample| sample.when != when);
+        let judged = pairs.iter().zip(&comparison.readings).take(count);
+        samples.extend(judged.map(|(prepared, readings)| JudgedSample::of(when, &prepared.pair, readings)));
+        let line = |sample| serde_json::to_string(sample).expect("a sample is plain data") + "\n";
+        let at = self.path.join(SAMPLES);
+        fs::write(&at, samples.iter().map(line).collect::<String>())
+            .map_err(|e| TrainError::Folder { path: at, reason: e.to_string() })
+    }
+
+    /// Writes `provenance.json`.
+    ///
+    /// # Errors
+    /// When the file can't be written.
+    pub fn keep_provenance(&self, facts: &[Fact]) -> Result<(), TrainError> {
+        self.write("provenance.json", facts)
+    }
+
+    /// Writes `result.json` and the page `report.html`.
+    ///
+    /// # Errors
+    /// When a file can't be written.
+    pub fn keep_outcome(&self, outcome: &Outcome, provenance: Vec<Fact>) -> Result<(), TrainError> {
+        self.write("result.json", outcome)?;
+        let rows = read_rows(&self.path.join(METRICS)).map_err(|e| self.fault(e.to_string()))?;
+        let page = outcome.page(&self.config, provenance, &self.samples()?, rows);
+        page.save(&self.path).map_err(|e| self.fault(e.to_string()))
+    }
+
+    fn write(&self, name: &str, value: &(impl Serialize + ?Sized)) -> Result<(), TrainError> {
+        let text = serde_json::to_string_pretty(value).expect("plain data");
+        fs::write(self.path.join(name), text + "\n").map_err(|e| self.fault(format!("{name}: {e}")))
+    }
+
+    fn fault(&self, reason: String) -> TrainError {
+        TrainError::Folder { path: self.path.clone(), reason }
+    }
+
+    /// The judgements kept so far.
+    ///
+    /// # Errors
+    /// When the file is damaged.
+    pub fn samples(&self) -> Result<Vec<JudgedSample>, TrainError> {
+        let at = self.path.join(SAMPLES);
+        let text = fs::read_to_string(&at).unwrap_or_default();
+        let read = text.lines().map(serde_json::from_str).collect::<Result<_, _>>();
+        read.map_err(|e| TrainError::Folder { path: at, reason: e.to_string() })
+    }
+}
+
+/// Whether a run begins or goes on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Resume {
+    /// It goes on where its newest checkpoint stands, with these differences from how it was begun.
+    Yes(Allowed),
+    /// It begins.
+    No,
+}
+
+/// Makes way for a folder that is written anew.
+fn remade(target: &Path) -> Result<(), TrainError> {
+    let fault = |e: std::io::Error| TrainError::Folder { path: target.to_owned(), reason: e.to_string() };
+    if target.exists() { fs::remove_dir_all(target).map_err(fault) } else { Ok(()) }
+}
