@@ -128,5 +128,8 @@ fn a_run_leaves_everything_that_people_look_for() {
     assert_eq!(again.status.code(), Some(2), "a run folder is not overwritten");
     let other = train(&out, &["--resume", "--rl.optimizer.lr", "0.5"]).output().expect("it runs");
     assert_eq!(other.status.code(), Some(2), "nor resumed with another configuration");
-    assert!(String::from_utf8_lossy(&other.stderr).contains("lr = 0.5"));
+    assert!(
+        String::from_utf8_lossy(&other.stderr).contains("rl.optimizer.lr: ")
+            && String::from_utf8_lossy(&other.stderr).contains("-> 0.5")
+    );
 }
