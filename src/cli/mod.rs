@@ -1,6 +1,7 @@
 //! One file a subcommand: as typed, checked, one library call. Standard output is data, standard error is talk.
 
 mod bench;
+mod ckpt;
 mod config;
 mod evaluate;
 mod exit;
@@ -34,6 +35,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Bench(bench::Bench),
+    Ckpt(ckpt::Ckpt),
     Train(train::Train),
     Sft(sft::Sft),
     Evaluate(evaluate::Evaluate),
@@ -50,6 +52,7 @@ pub fn main() -> ExitCode {
     let (typed, overrides) = config::split_overrides(std::env::args_os().collect());
     let result = match Cli::parse_from(typed).command {
         Command::Bench(bench) => bench.run(),
+        Command::Ckpt(ckpt) => ckpt.run(),
         Command::Train(train) => train.run(&overrides),
         Command::Sft(sft) => sft.run(&overrides),
         Command::Evaluate(evaluate) => evaluate.run(&overrides),

@@ -18,6 +18,14 @@ pub(crate) struct Ended {
 }
 
 impl Ended {
+    pub(crate) fn of(output: &std::process::Output) -> Self {
+        Self {
+            code: output.status.code(),
+            out: String::from_utf8(output.stdout.clone()).unwrap(),
+            talk: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+
     /// It ended well; its last line of JSON.
     pub(crate) fn well(&self) -> Value {
         assert_eq!(self.code, Some(0), "{}", self.talk);
@@ -39,11 +47,7 @@ impl Ended {
 pub(crate) fn patarm(arguments: &[&str]) -> Ended {
     let mut command = assert_cmd::Command::cargo_bin("patarm").unwrap();
     let output = command.args(arguments).args(["--threads", "1"]).output().unwrap();
-    Ended {
-        code: output.status.code(),
-        out: String::from_utf8(output.stdout).unwrap(),
-        talk: String::from_utf8_lossy(&output.stderr).into_owned(),
-    }
+    Ended::of(&output)
 }
 
 /// A temporary folder with names for what is in it.

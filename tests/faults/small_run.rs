@@ -51,27 +51,29 @@ pub(crate) fn config(changes: &str) -> TrainConfig {
 /// Model, judge and data of the small settings: eight pairs to learn from, two to validate, two held out.
 pub(crate) fn setup() -> &'static Setup {
     static SETUP: OnceLock<Setup> = OnceLock::new();
-    SETUP.get_or_init(|| {
-        let config = config("");
-        let (tokenizer, model) = (demo::tokenizer().unwrap(), Config::parse(SHAPE).unwrap());
-        assert!(tokenizer.vocab_size() <= model.vocabulary);
-        let (rubric, max_new_tokens) = (demo::rubrics(), config.rollout.max_new_tokens);
-        let judge = Judge { rubric, tokenizer, chat: ChatOptions::default(), max_new_tokens };
-        let train = demo::pairs(1, demo::Split::Train, 8);
-        let mut validation = demo::pairs(0, demo::Split::HeldOut, 4);
-        let held_out = validation.split_off(2);
-        let hash =
-            preference::data_hash(train.iter().chain(&validation).chain(&held_out)).to_hex().to_string();
-        let ids = |text: &str| judge.tokenizer.encode(text).unwrap().iter().map(|t| t.0).collect();
-        let row = |pair: &patarm::preference::PreferencePair| SftRow {
-            prompt: ids(&pair.messages[0].content),
-            completion: ids(&pair.chosen),
-        };
-        let cold_start = train.iter().map(row).collect();
-        let pairs = [train.clone(), held_out.clone()];
-        let data = TrainingData::prepare(&judge, [train, validation, held_out], hash, &config.data).unwrap();
-        Setup { model, folder: None, judge, data, cold_start, pairs }
-    })
+    SETUP.get_or_init(new_setup)
+}
+
+/// The same once more, to be changed.
+pub(crate) fn new_setup() -> Setup {
+    let config = config("");
+    let (tokenizer, model) = (demo::tokenizer().unwrap(), Config::parse(SHAPE).unwrap());
+    assert!(tokenizer.vocab_size() <= model.vocabulary);
+    let (rubric, max_new_tokens) = (demo::rubrics(), config.rollout.max_new_tokens);
+    let judge = Judge { rubric, tokenizer, chat: ChatOptions::default(), max_new_tokens };
+    let train = demo::pairs(1, demo::Split::Train, 8);
+    let mut validation = demo::pairs(0, demo::Split::HeldOut, 4);
+    let held_out = validation.split_off(2);
+    let hash = preference::data_hash(train.iter().chain(&validation).chain(&held_out)).to_hex().to_string();
+    let ids = |text: &str| judge.tokenizer.encode(text).unwrap().iter().map(|t| t.0).collect();
+    let row = |pair: &patarm::preference::PreferencePair| SftRow {
+        prompt: ids(&pair.messages[0].content),
+        completion: ids(&pair.chosen),
+    };
+    let cold_start = train.iter().map(row).collect();
+    let pairs = [train.clone(), held_out.clone()];
+    let data = TrainingData::prepare(&judge, [train, validation, held_out], hash, &config.data).unwrap();
+    Setup { model, folder: None, judge, data, cold_start, pairs }
 }
 
 /// Hears a run, and asks it to stop after a step.
@@ -81,7 +83,7 @@ pub(crate) struct Ear {
     pub(crate) rows: Vec<Row>,
     pub(crate) waited: Vec<f64>,
     pub(crate) stop_after: Option<u64>,
-    step: u64,
+    pub(crate) step: u64,
 }
 
 impl Observer for Ear {
