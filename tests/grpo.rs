@@ -8,6 +8,7 @@ use patarm::grpo::{
     Scored, Sharing, TrainBatch, pack, pack_examples,
 };
 use patarm::ops::attention::Source;
+use patarm::ops::grpo_loss::Kl;
 use patarm::record::{Finish, Rollout, Sampling, SeedKey};
 use patarm::tokenizer::TokenId;
 use proptest::prelude::*;
@@ -147,13 +148,15 @@ fn tokens_that_were_not_drawn_weigh_nothing_and_the_rest_weigh_what_they_would_w
 }
 
 #[test]
-fn weights_sum_to_one_over_the_whole_step_by_each_normalisation() {
+fn weights_are_normalised_over_the_whole_step_by_each_variant() {
     let live: [&[usize]; 2] = [&[4, 1, 3], &[6, 2]];
-    for loss in [Loss::Grpo, Loss::Dapo] {
-        let config = LossConfig { loss, kl: 0.1, ..LossConfig::default() };
+    for loss in [Loss::Grpo, Loss::DrGrpo, Loss::Dapo, Loss::Gspo] {
+        let config = LossConfig { loss, constant: 4, kl: 0.1, ..LossConfig::default() };
         let all = Packed::join(&packed(&shapes(), &config, Sharing::Prefix, 11).leaves);
-        for weights in [&all.weight, &all.kl_weight, &all.entropy_weight] {
-            assert!((weights.iter().sum::<f64>() - 1.0).abs() < 1e-12);
+        // By dr_grpo a step of long sequences weighs more: 16 live tokens in 5 sequences, 20 tokens in all 7.
+        let [policy, kl] = if loss == Loss::DrGrpo { [16.0 / 20.0, 20.0 / 28.0] } else { [1.0, 1.0] };
+        for (weights, sum) in [(&all.weight, policy), (&all.kl_weight, kl), (&all.entropy_weight, 1.0)] {
+            assert!((weights.iter().sum::<f64>() - sum).abs() < 1e-12);
         }
         let expected: Vec<f64> = [live[0], &[0, 0], live[1]]
             .concat()
@@ -162,7 +165,8 @@ fn weights_sum_to_one_over_the_whole_step_by_each_normalisation() {
             .flat_map(|(counted, length)| {
                 let weight = match (counted, loss) {
                     (0, _) => 0.0,
-                    (_, Loss::Grpo) => 1.0 / (5.0 * f64::from(length)),
+                    (_, Loss::DrGrpo) => 1.0 / (5.0 * 4.0),
+                    (_, Loss::Grpo | Loss::Gspo) => 1.0 / (5.0 * f64::from(length)),
                     (_, Loss::Dapo) => 1.0 / 16.0,
                 };
                 vec![weight; length as usize]
@@ -245,10 +249,14 @@ fn what_does_not_fit_or_agree_is_refused_by_name() {
 #[test]
 fn settings_out_of_range_are_refused_by_name() {
     let default = LossConfig::default();
+    assert!(LossConfig { dual_clip: Some(1.3), kl_form: Kl::K2, ..default }.check().is_ok());
     assert!(default.check().is_ok() && AdvantageConfig::default().check().is_ok());
     let broken = [
         ("loss.clip_low", LossConfig { clip_low: 1.5, ..default }),
         ("loss.clip_high", LossConfig { clip_high: f64::NAN, ..default }),
+        ("loss.constant", LossConfig { loss: Loss::DrGrpo, ..default }),
+        ("loss.dual_clip", LossConfig { dual_clip: Some(1.2), ..default }),
+        ("loss.dual_clip", LossConfig { dual_clip: Some(f64::INFINITY), ..default }),
         ("loss.kl", LossConfig { kl: -0.1, ..default }),
         ("loss.entropy", LossConfig { entropy: f64::INFINITY, ..default }),
     ];
@@ -256,6 +264,8 @@ fn settings_out_of_range_are_refused_by_name() {
         let error = config.check().expect_err(setting).to_string();
         assert!(error.starts_with(&format!("{setting} = ")), "{error}");
     }
+    let error = LossConfig { kl_form: Kl::K1, ..default }.check().expect_err("refused").to_string();
+    assert!(error.starts_with("loss.kl_form: k1 in the loss") && error.contains("whose mean"), "{error}");
     assert!(AdvantageConfig { eps: 0.0, ..AdvantageConfig::default() }.check().is_err());
 }
 

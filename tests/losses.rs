@@ -2,9 +2,11 @@
 
 use patarm::device::{Device, DeviceChoice, Stream};
 use patarm::dims;
-use patarm::grpo::{AdvantageConfig, Estimator, Life, advantages, sequence_mean, token_mean};
+use patarm::grpo::{
+    AdvantageConfig, Estimator, Life, Rewarded, advantages, sequence_mean, sum_over_constant, token_mean,
+};
 use patarm::ops::Leaves;
-use patarm::ops::grpo_loss::{GrpoLoss, LossGradient, LossSums, PolicyTokens, forward_backward};
+use patarm::ops::grpo_loss::{GrpoLoss, Kl, LossGradient, LossSums, PolicyTokens, Ratio, forward_backward};
 use patarm::ops::head::{self, Coefficients, HeadGradient, HeadInput, Logprobs, Lse, Scratch};
 use patarm::reward::Reward;
 use patarm::tensor::{Arena, DType, Tensor};
@@ -24,6 +26,7 @@ struct Estimate {
     name: String,
     rewards: Vec<Option<f64>>,
     groups: Vec<usize>,
+    lengths: Vec<usize>,
     advantages: Vec<f64>,
 }
 
@@ -63,6 +66,8 @@ struct Settings {
     beta: f64,
     entropy_coef: f64,
     on_policy: bool,
+    delta: Option<f64>,
+    dual: Option<f64>,
 }
 
 #[derive(Deserialize)]
@@ -132,7 +137,9 @@ impl<'a> Tokens<'a> {
             _ if name.starts_with("trl_grpo") => 1.0 / (sequences * lengths[s]),
             _ if name.starts_with("trl_dr_grpo") => 1.0 / (sequences * 16.0),
             "verl_sequence_sum" => 1.0 / counted,
-            "verl_sequence_sum_norm" => 1.0 / (counted * 16.0),
+            _ if name.starts_with("verl_sequence_sum_norm") => 1.0 / (counted * 16.0),
+            // verl adds to the lengths; see the test of the packing's weights.
+            _ if name.ends_with("sequence_mean") => 1.0 / (counted * (lengths[s] + 1e-8)),
             _ => 1.0 / all,
         })
     }
@@ -145,10 +152,11 @@ fn vector(values: &[f64]) -> Tensor {
 /// Our loss, dL/dlogp and dL/dH on the packed tokens.
 fn ours(tokens: &Tokens<'_>, loss: &Loss) -> (f64, Vec<f64>, Vec<f64>) {
     let (inputs, settings) = (tokens.inputs, &loss.settings);
-    let k3_alone = loss.name == "verl_k3";
+    let alone = [("verl_k1", Kl::K1), ("verl_k2", Kl::K2), ("verl_k3", Kl::K3)];
+    let alone = alone.iter().find(|(name, _)| *name == loss.name).map(|(_, form)| *form);
     let behaviour = if settings.on_policy { &inputs.logprob } else { &inputs.old_logprob };
     let weights = tokens.weights(&loss.name);
-    let policy_weights = if k3_alone { vec![0.0; weights.len()] } else { weights.clone() };
+    let policy_weights = if alone.is_some() { vec![0.0; weights.len()] } else { weights.clone() };
     let columns = [
         tokens.take(&inputs.logprob),
         tokens.take(behaviour),
@@ -163,11 +171,29 @@ fn ours(tokens: &Tokens<'_>, loss: &Loss) -> (f64, Vec<f64>, Vec<f64>) {
     let [logprob, behaviour, reference, entropy, advantage, weight, kl_weight, entropy_weight] =
         columns.each_ref().map(Tensor::view);
     let reference = Some(reference);
-    let packed =
-        PolicyTokens { logprob, behaviour, reference, entropy, advantage, weight, kl_weight, entropy_weight };
-    let kl = if k3_alone { 1.0 } else { settings.beta };
-    let settings =
-        GrpoLoss { clip_low: settings.low, clip_high: settings.high, kl, entropy: settings.entropy_coef };
+    let sequence: Vec<u32> = tokens.places.iter().map(|&(s, _)| s as u32).collect();
+    let sequence = Tensor::from_ids(&sequence, columns[0].dims());
+    let packed = PolicyTokens {
+        logprob,
+        behaviour,
+        reference,
+        entropy,
+        advantage,
+        sequence: sequence.view(),
+        weight,
+        kl_weight,
+        entropy_weight,
+    };
+    let by_sequence = loss.name.contains("sequence_ratio") || loss.name.contains("gspo");
+    let settings = GrpoLoss {
+        ratio: if by_sequence { Ratio::Sequence } else { Ratio::Token },
+        clip_low: settings.low,
+        clip_high: settings.high,
+        dual_clip: settings.delta.or(settings.dual),
+        kl: if alone.is_some() { 1.0 } else { settings.beta },
+        kl_form: alone.unwrap_or(Kl::K3),
+        entropy: settings.entropy_coef,
+    };
     let [mut dlogprob, mut dentropy] = std::array::from_fn(|_| Tensor::zeros(DType::F64, columns[0].dims()));
     let out = LossGradient { dlogprob: dlogprob.view_mut(), dentropy: dentropy.view_mut() };
     let mut sums = LossSums::default();
@@ -175,26 +201,12 @@ fn ours(tokens: &Tokens<'_>, loss: &Loss) -> (f64, Vec<f64>, Vec<f64>) {
     (sums.loss, dlogprob.view().to_f64(), dentropy.view().to_f64())
 }
 
-/// Records of what this loss offers: one ratio a token, clipped on both sides, k3, no dual clip.
-fn is_offered(loss: &Loss) -> bool {
-    let other = [
-        "trl_grpo_sequence_ratio",
-        "trl_dapo_delta",
-        "verl_token_mean_dual",
-        "verl_gspo",
-        "verl_k1",
-        "verl_k2",
-    ];
-    // verl divides a sequence's sum by its tokens + 1e-8: further than the tolerance from a mean, see the test below.
-    !other.contains(&loss.name.as_str()) && loss.name != "verl_sequence_mean"
-}
-
 #[test]
 fn losses_and_their_coefficients_equal_trl_and_verl() {
     let (mut compared, mut clipped) = (0, 0);
     for batch in golden().batches {
         let tokens = Tokens::of(&batch.inputs);
-        for loss in batch.losses.iter().filter(|loss| is_offered(loss)) {
+        for loss in &batch.losses {
             let what = format!("{} of {}", loss.name, batch.name);
             let (value, dlogprob, dentropy) = ours(&tokens, loss);
             assert_close(&what, &[value], &[loss.loss]);
@@ -204,7 +216,7 @@ fn losses_and_their_coefficients_equal_trl_and_verl() {
             clipped += dlogprob.iter().filter(|&&d| d == 0.0).count();
         }
     }
-    assert_eq!(compared, 30, "every record that this loss offers was compared");
+    assert_eq!(compared, 58, "every record was compared");
     assert!(clipped > 100, "clipping takes part in the comparison");
 }
 
@@ -271,53 +283,62 @@ fn the_weights_of_the_packing_are_the_normalisations_of_the_records() {
         let counted = lengths.iter().filter(|&&n| n > 0).count() as f64 / lengths.len() as f64;
         let trl: Vec<f64> = tokens.weights("trl_grpo").iter().map(|w| w / counted).collect();
         assert_close(&batch.name, &per_token(sequence_mean(&lengths)), &trl);
-    }
-}
-
-#[test]
-fn a_mean_per_sequence_is_verls_up_to_what_verl_adds_to_the_lengths() {
-    for batch in golden().batches {
-        let tokens = Tokens::of(&batch.inputs);
-        let find = |name: &str| batch.losses.iter().find(|loss| loss.name == name).expect("recorded");
-        let (verl, trl) = (find("verl_sequence_mean"), find("trl_grpo"));
-        let counted =
-            tokens.lengths().iter().filter(|&&n| n > 0.0).count() as f64 / batch.inputs.mask.len() as f64;
-        let (value, ..) = ours(&tokens, trl);
-        assert!((value / counted - verl.loss).abs() <= 2e-8 * verl.loss.abs(), "{}", batch.name);
+        let trl: Vec<f64> = tokens.weights("trl_dr_grpo").iter().map(|w| w / counted).collect();
+        assert_close(&batch.name, &per_token(sum_over_constant(&lengths, 16)), &trl);
+        let verl = tokens.weights("verl_sequence_sum_norm");
+        assert_close(&batch.name, &per_token(sum_over_constant(&lengths, 16)), &verl);
+        let verl = tokens.weights("verl_sequence_mean");
+        let whole: Vec<f64> = tokens.column(|s, _| lengths[s] as f64);
+        let verl: Vec<f64> = verl.iter().zip(whole).map(|(w, n)| w * (n + 1e-8) / n).collect();
+        assert_close(&batch.name, &per_token(sequence_mean(&lengths)), &verl);
     }
 }
 
 /// Which of our estimators a record is of.
-fn estimator(name: &str) -> Option<AdvantageConfig> {
-    let grpo = |eps| Some(AdvantageConfig { estimator: Estimator::Grpo, eps });
-    match name.rsplit_once('_')?.0 {
-        "trl_group" | "verl_grpo_0.0001" => grpo(1e-4),
-        "verl_grpo_1e-06" => grpo(1e-6),
-        "trl_none" | "verl_grpo_False" => {
-            Some(AdvantageConfig { estimator: Estimator::GrpoWithoutStd, ..AdvantageConfig::default() })
-        }
-        _ => None,
-    }
+fn estimator(name: &str) -> AdvantageConfig {
+    let (of, _) = name.rsplit_once('_').expect("an estimator and its rewards");
+    let (estimator, eps) = match of {
+        "trl_group" | "verl_grpo_0.0001" => (Estimator::Grpo, 1e-4),
+        "verl_grpo_1e-06" => (Estimator::Grpo, 1e-6),
+        "trl_none" | "verl_grpo_False" => (Estimator::GrpoWithoutStd, 1.0),
+        "trl_batch" => (Estimator::GrpoBatchStd, 1e-4),
+        "verl_rloo" | "trl_rloo" => (Estimator::Rloo, 1.0),
+        "verl_reinforce_plus_plus_baseline" => (Estimator::ReinforcePlusPlus, 1.0),
+        other => panic!("no estimator for {other}"),
+    };
+    AdvantageConfig { estimator, eps }
 }
 
 #[test]
 fn advantages_equal_trl_and_verl_with_failed_judgements_and_equal_rewards() {
     let (mut compared, mut dead) = (0, 0);
     for record in golden().advantages {
-        let Some(config) = estimator(&record.name) else { continue };
-        let mut ours = Vec::new();
-        for group in record.groups.chunk_by(|a, b| a == b) {
-            let rewards = &record.rewards[ours.len()..ours.len() + group.len()];
-            let rewards: Vec<Option<Reward>> = rewards.iter().map(|r| r.map(Reward)).collect();
-            let group = advantages(&rewards, &config);
-            dead += usize::from(group.life != Life::Alive);
+        let config = estimator(&record.name);
+        let whole: Vec<usize> = (0..record.rewards.len()).collect();
+        let rewarded =
+            |&i: &usize| Rewarded { reward: record.rewards[i].map(Reward), tokens: record.lengths[i] };
+        let groups: Vec<Vec<Rewarded>> = whole
+            .chunk_by(|a, b| record.groups[*a] == record.groups[*b])
+            .map(|group| group.iter().map(rewarded).collect())
+            .collect();
+        let mut rest = record.advantages.as_slice();
+        for group in advantages(&groups, &config) {
+            let (theirs, more) = rest.split_at(group.advantages.len());
             // The reference gives a failed judgement the advantage 0; here it has none.
-            ours.extend(group.advantages.iter().map(|a| a.map_or(0.0, |a| a.0)));
+            let ours: Vec<f64> = group.advantages.iter().map(|a| a.map_or(0.0, |a| a.0)).collect();
+            if group.life == Life::Alive || config.estimator != Estimator::ReinforcePlusPlus {
+                assert_close(&record.name, &ours, theirs);
+            } else {
+                // verl whitens a group with equal rewards too; here it has left.
+                assert!(ours.iter().all(|a| *a == 0.0) && theirs.iter().all(|a| *a == theirs[0]));
+            }
+            dead += usize::from(group.life != Life::Alive);
+            rest = more;
         }
-        assert_close(&record.name, &ours, &record.advantages);
+        assert!(rest.is_empty());
         compared += 1;
     }
-    assert_eq!((compared, dead), (10, 9));
+    assert_eq!((compared, dead), (16, 14), "every record was compared");
 }
 
 fn arena() -> Arena {

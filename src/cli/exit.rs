@@ -6,6 +6,7 @@ use super::output::{OutputError, say};
 use super::rows::InputError;
 use crate::checkpoint::CheckpointError;
 use crate::evaluation::JudgeError;
+use crate::grpo::GrpoError;
 use crate::preference::PreferenceError;
 use crate::report::ReportError;
 use crate::trainer::TrainError;
@@ -84,6 +85,7 @@ fn code(error: &TrainError) -> u8 {
         TrainError::Preference(_) | TrainError::Judge(_) | TrainError::Overlong { .. } => DATA,
         TrainError::Tokenizer(_) | TrainError::Model(_) => MODEL,
         TrainError::Device(_) | TrainError::Memory(_) | TrainError::Op(_) => DEVICE,
+        TrainError::Grpo(GrpoError::Setting { .. } | GrpoError::Refused { .. }) => USAGE,
         TrainError::Rollout(_) | TrainError::Grpo(_) => DATA,
         TrainError::Rubric(_)
         | TrainError::Optimizer(_)

@@ -33,12 +33,14 @@ pub fn evaluate(
     let [advantage, weight, kl_weight, entropy_weight] =
         [&packed.advantage, &packed.weight, &packed.kl_weight, &packed.entropy_weight]
             .map(|values| exact(values));
+    let sequence = Tensor::from_ids(&packed.targets.sequence, measured.logprob.dims());
     let tokens = PolicyTokens {
         logprob: measured.logprob,
         behaviour: behaviour.view(),
         reference: reference.as_ref().map(Tensor::view),
         entropy: measured.entropy,
         advantage: advantage.view(),
+        sequence: sequence.view(),
         weight: weight.view(),
         kl_weight: kl_weight.view(),
         entropy_weight: entropy_weight.view(),

@@ -4,17 +4,17 @@ mod advantage;
 mod batch;
 mod config;
 mod evaluate;
-mod weights;
+mod loss;
 
 use crate::ops::OpError;
 
-pub use advantage::{Advantage, AdvantageConfig, Estimator, GroupAdvantages, Life, advantages};
+pub use advantage::{Advantage, AdvantageConfig, Estimator, GroupAdvantages, Life, Rewarded, advantages};
 pub use batch::{
     Counts, Example, Group, Packed, Scored, Sharing, Stored, Targets, TrainBatch, pack, pack_examples,
 };
-pub use config::{DeadGroups, Loss, LossConfig};
+pub use config::{DeadGroups, LossConfig};
 pub use evaluate::{Measured, evaluate, supervised};
-pub use weights::{sequence_mean, token_mean};
+pub use loss::{Loss, Variant, sequence_mean, sum_over_constant, token_mean};
 
 /// Refuses the first setting that does not fit, of (name, value, whether it fits, what it must be).
 fn refuse(settings: &[(&'static str, f64, bool, &'static str)]) -> Result<(), GrpoError> {
@@ -39,6 +39,14 @@ pub enum GrpoError {
         value: f64,
         /// What it must be.
         range: &'static str,
+    },
+    /// A setting has no sense, or none beside the others.
+    #[error("{setting}: {reason}")]
+    Refused {
+        /// Its name.
+        setting: &'static str,
+        /// Why, and what to take.
+        reason: &'static str,
     },
     /// A sequence does not fit a leaf.
     #[error(

@@ -2,12 +2,13 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::TrainError;
 use crate::evaluation::Judging;
 use crate::grpo::{AdvantageConfig, LossConfig};
 use crate::optimizer::OptimizerConfig;
 use crate::qwen3::Keep;
 use crate::record::Sampling;
-use crate::reward::ParConfig;
+use crate::reward::{ParConfig, ParConfigError};
 
 /// Everything that a run depends on. `--print-config` prints it merged; the run folder keeps it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -185,7 +186,8 @@ pub struct CheckpointConfig {
 }
 
 impl TrainConfig {
-    /// Fills in what follows from other settings: a cosine that names no last step ends with its phase.
+    /// Fills in what follows from other settings: a cosine that names no last step ends with its phase, and dr_grpo without a
+    /// constant divides by the longest judgement.
     #[must_use]
     pub fn resolved(mut self) -> Self {
         for (optimizer, steps) in
@@ -195,7 +197,23 @@ impl TrainConfig {
                 optimizer.schedule.total_steps = steps;
             }
         }
+        if self.rl.loss.constant == 0 {
+            self.rl.loss.constant = self.rollout.max_new_tokens;
+        }
         self
+    }
+
+    /// Checks the settings of reward, advantages, loss and optimizers.
+    ///
+    /// # Errors
+    /// The first that is out of its range or does not fit the others.
+    pub fn check(&self) -> Result<(), TrainError> {
+        let reward = |e: ParConfigError| TrainError::Config { setting: "reward", reason: e.to_string() };
+        self.reward.check().map_err(reward)?;
+        self.rl.advantage.check()?;
+        self.rl.loss.check()?;
+        self.sft.optimizer.check()?;
+        Ok(self.rl.optimizer.check()?)
     }
 }
 

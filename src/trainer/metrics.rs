@@ -38,6 +38,7 @@ pub(super) fn reinforcement(report: &StepReport, step: u64, (began, now): (f64, 
         .with("entropy", sums.token_entropy / tokens)
         .with("clip_ratio/low_mean", sums.clipped_low as f64 / tokens)
         .with("clip_ratio/high_mean", sums.clipped_high as f64 / tokens)
+        .with("clip_ratio/dual_mean", sums.clipped_dual as f64 / tokens)
         .with("ratio/mean", sums.ratio / tokens)
         .with("on_policy_gap", sums.largest_gap)
         .with("completions/mean_length", report.tokens as f64 / rewards.judgements().max(1) as f64)

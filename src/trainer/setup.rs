@@ -51,6 +51,7 @@ impl Setup {
     /// # Errors
     /// The first thing that can't be used, and where it stands.
     pub fn read(config: &TrainConfig) -> Result<Self, TrainError> {
+        config.check()?;
         let (model, folder, tokenizer) = match &config.model.path {
             Some(path) => from_folder(path)?,
             None => (Config::parse(DEMO_MODEL)?, None, demo::tokenizer()?),

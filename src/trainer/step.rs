@@ -4,14 +4,14 @@ use super::learner::{Learner, Objective, Pass, PassLimits, log_probabilities};
 use super::{RlConfig, RolloutConfig, TrainError};
 use crate::evaluation::{Judge, PreparedPair, Reading};
 use crate::grpo::{
-    self, Advantage, Counts, Group, GroupAdvantages, Life, LossConfig, Scored, Sharing, TrainBatch,
+    self, Advantage, Counts, Group, GroupAdvantages, Life, LossConfig, Rewarded, Scored, Sharing, TrainBatch,
 };
 use crate::ops::grpo_loss::LossSums;
 use crate::ops::head;
 use crate::optimizer::Update;
 use crate::qwen3::{Keep, Model};
 use crate::record::{Rollout, SeedKey};
-use crate::reward::{self, Judgement, PairRewards, ParConfig, RewardStats};
+use crate::reward::{self, Judgement, Outcome, PairRewards, ParConfig, RewardStats};
 use crate::rollout::{Engine, Limits, Request, Sampler};
 use crate::tensor::{Arena, ArenaError};
 
@@ -65,7 +65,7 @@ pub fn step(
     let readings: Vec<Reading> = rollouts.iter().map(|rollout| method.judge.read(rollout)).collect();
     let judgements: Vec<Judgement> = readings.iter().map(Reading::judgement).collect();
     let (rewards, stats) = rewards(method, &judgements);
-    let advantages = advantages(method, &rewards);
+    let advantages = advantages(method, &rewards, &rollouts);
     let reference = reference(learner, method, &rollouts, memory)?;
     let batch = pack(method, &rollouts, &advantages, &reference)?;
     let (sums, update) = learn(learner, method, &batch, step, memory)?;
@@ -110,14 +110,17 @@ fn rewards(method: Method<'_>, judgements: &[Judgement]) -> (Vec<PairRewards>, R
     (pairs.collect(), stats)
 }
 
-fn advantages(method: Method<'_>, rewards: &[PairRewards]) -> Vec<GroupAdvantages> {
+fn advantages(method: Method<'_>, rewards: &[PairRewards], rollouts: &[Rollout]) -> Vec<GroupAdvantages> {
     let groups = rewards.iter().flat_map(|pair| [&pair.chosen, &pair.rejected]);
-    groups
-        .map(|outcomes| {
-            let rewards: Vec<_> = outcomes.iter().map(|outcome| outcome.reward()).collect();
-            grpo::advantages(&rewards, &method.rl.advantage)
+    let mut rollouts = rollouts.iter();
+    let rewarded =
+        |outcome: &Outcome, rollout: &Rollout| Rewarded { reward: outcome.reward(), tokens: rollout.drawn() };
+    let groups: Vec<Vec<Rewarded>> = groups
+        .map(|group| {
+            group.iter().zip(&mut rollouts).map(|(outcome, rollout)| rewarded(outcome, rollout)).collect()
         })
-        .collect()
+        .collect();
+    grpo::advantages(&groups, &method.rl.advantage)
 }
 
 /// ln p of every completion token under the frozen reference, where the loss asks for it.

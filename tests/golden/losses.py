@@ -37,7 +37,9 @@ WIDTH = max(LENGTHS)
 
 
 def batch(generator, masked_row):
-    """Twelve sequences: prefix masks, one hole inside a sequence, where asked one sequence without any token."""
+    """Twelve sequences: prefix masks, one hole inside a sequence, where asked one sequence without any token.
+
+    What a rollout's record keeps is rounded to float32, as the record does, so that files of rollouts say the same."""
     shape = (len(LENGTHS), WIDTH)
     mask = (torch.arange(WIDTH)[None] < torch.tensor(LENGTHS)[:, None]).double()
     mask[1, 3] = 0.0
@@ -50,8 +52,8 @@ def batch(generator, masked_row):
     advantage = torch.randn(len(LENGTHS), generator=generator, dtype=torch.float64)
     advantage[5], advantage[8] = -1.3, 0.0
     entropy = 4.0 * torch.rand(shape, generator=generator, dtype=torch.float64)
-    return {"mask": mask, "logprob": logprob, "old_logprob": old, "reference_logprob": logprob + noise(0.6),
-            "entropy": entropy, "advantage": advantage}
+    stored = {"logprob": logprob, "old_logprob": old, "reference_logprob": logprob + noise(0.6), "entropy": entropy}
+    return {"mask": mask} | {k: v.float().double() for k, v in stored.items()} | {"advantage": advantage}
 
 
 def gradients(loss, logprob, entropy):
@@ -111,7 +113,11 @@ def losses(data):
         "grpo_on_policy": dict(kind="grpo", low=0.2, high=0.2, on_policy=True),
         "grpo_kl": dict(kind="grpo", low=0.2, high=0.2, beta=0.04),
         "grpo_kl_entropy": dict(kind="grpo", low=0.2, high=0.2, beta=0.04, entropy_coef=0.01),
+        "grpo_delta": dict(kind="grpo", low=0.2, high=0.2, delta=3.0),
         "grpo_sequence_ratio": dict(kind="grpo", low=0.05, high=0.1, level="sequence"),
+        "grpo_sequence_ratio_on_policy": dict(kind="grpo", low=0.05, high=0.1, level="sequence", on_policy=True),
+        "grpo_sequence_ratio_kl_entropy": dict(kind="grpo", low=0.05, high=0.1, level="sequence", beta=0.04, entropy_coef=0.01),
+        "grpo_sequence_ratio_delta": dict(kind="grpo", low=0.05, high=0.1, level="sequence", delta=3.0),
         "dapo": dict(kind="dapo", low=0.2, high=0.28),
         "dapo_on_policy": dict(kind="dapo", low=0.2, high=0.28, on_policy=True),
         "dapo_kl": dict(kind="dapo", low=0.2, high=0.28, beta=0.1),
@@ -120,6 +126,7 @@ def losses(data):
         "bnpo": dict(kind="bnpo", low=0.2, high=0.2),
         "dr_grpo": dict(kind="dr_grpo", low=0.2, high=0.2),
         "dr_grpo_kl": dict(kind="dr_grpo", low=0.2, high=0.2, beta=0.04),
+        "dr_grpo_delta_entropy": dict(kind="dr_grpo", low=0.2, high=0.28, delta=3.0, entropy_coef=0.02),
     }.items():
         out.append({"name": f"trl_{name}", "source": trl, "settings": settings} | trl_loss(data, **settings))
     vanilla, gspo = core_algos.compute_policy_loss_vanilla, core_algos.compute_policy_loss_gspo
@@ -129,7 +136,9 @@ def losses(data):
         "sequence_mean": dict(function=vanilla, mode="seq-mean-token-mean", low=0.2, high=0.2),
         "sequence_sum": dict(function=vanilla, mode="seq-mean-token-sum", low=0.2, high=0.2),
         "sequence_sum_norm": dict(function=vanilla, mode="seq-mean-token-sum-norm", low=0.2, high=0.2, scale=16),
+        "sequence_sum_norm_dual": dict(function=vanilla, mode="seq-mean-token-sum-norm", low=0.2, high=0.28, dual=3.0, scale=16),
         "gspo": dict(function=gspo, mode="token-mean", low=0.05, high=0.1),
+        "gspo_sequence_mean": dict(function=gspo, mode="seq-mean-token-mean", low=0.05, high=0.1),
     }.items():
         source = f"verl core_algos.{settings['function'].__name__}"
         shown = {k: v for k, v in settings.items() if k != "function"}

@@ -1,5 +1,5 @@
 use super::{Counts, Group, Packed, Scored, Sharing, TrainBatch};
-use crate::grpo::{GrpoError, Life, Loss, LossConfig};
+use crate::grpo::{GrpoError, Life, LossConfig, token_mean};
 use crate::record::Rollout;
 
 /// One sequence that stays in the batch.
@@ -31,7 +31,7 @@ pub fn pack(
 ) -> Result<TrainBatch, GrpoError> {
     let mut counts = count(groups);
     let mut families = kept(groups, loss)?;
-    weigh(&mut families, loss.loss);
+    weigh(&mut families, loss);
     let mut packer = Packer { capacity, leaves: Vec::new(), open: Packed::default() };
     for family in &families {
         match sharing {
@@ -117,7 +117,7 @@ fn check_columns(sequence: u32, scored: &Scored<'_>, loss: &LossConfig) -> Resul
 }
 
 /// Turns the ones into weights.
-fn weigh(families: &mut [Vec<Sequence<'_>>], loss: Loss) {
+fn weigh(families: &mut [Vec<Sequence<'_>>], loss: &LossConfig) {
     let all = || families.iter().flatten();
     let lengths = |counts: fn(&Sequence<'_>) -> f64| -> Vec<usize> {
         all()
@@ -125,7 +125,7 @@ fn weigh(families: &mut [Vec<Sequence<'_>>], loss: Loss) {
             .collect()
     };
     let live = lengths(|sequence| sequence.weight);
-    let (policy, entropy) = (loss.weights(&live), Loss::Dapo.weights(&live));
+    let (policy, entropy) = (loss.weights(&live), token_mean(&live));
     let kl = loss.weights(&lengths(|sequence| sequence.kl_weight));
     for (i, sequence) in families.iter_mut().flatten().enumerate() {
         sequence.weight *= policy[i];

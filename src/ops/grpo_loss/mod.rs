@@ -1,33 +1,53 @@
-//! The clipped policy loss of GRPO per token, with KL to a reference (k3) and entropy bonus, and its coefficients for the head.
+//! The clipped policy loss per target, with KL to a reference and entropy bonus, and its coefficients for the head.
 //!
-//! With r = e^(logp - behaviour), A the advantage, c = clamp(r, 1 - low, 1 + high) and d = reference - logp:
+//! With l = logp - behaviour, r = e^l or, by [`Ratio::Sequence`], e^(mean of l over the sequence), A the advantage,
+//! c = clamp(r, 1 - low, 1 + high), and k(d) the [`Kl`] estimate of d = reference - logp:
 //!
-//! loss = sum w_policy (-min(r A, c A)) + kl sum w_kl (e^d - d - 1) - entropy sum w_entropy H
+//! loss = sum w_policy (-min(r A, c A)) + kl sum w_kl k(d) - entropy sum w_entropy H
 //!
-//! dL/dlogp = w_policy (-r A where r A <= c A, else 0) + kl w_kl (1 - e^d); dL/dH = -entropy w_entropy.
+//! dL/dlogp = w_policy (-r A where r A <= c A, else 0) + kl w_kl (-k'(d)); dL/dH = -entropy w_entropy.
 //!
-//! All arguments are [N], one element a target, in the accumulator's dtype. The weights carry the normalisation over the whole
-//! optimizer step (grpo: mean per sequence, then over sequences; dapo: mean over tokens): this only sums, in f64, in ascending
-//! order, continuing the sums it is handed. Moves 10 N elements.
+//! With a dual clip (arXiv 1912.09729) a target of negative advantage loses at most w_policy dual |A|, and has no slope beyond.
 //!
-//! Followed where TRL and verl differ: ratios are not clamped at e^20 (TRL); the entropy bonus has weights of its own, so that
-//! it can be TRL's mean over tokens whatever the policy term's normalisation; there is no dual clip
-//! (TRL's default). Where r A = c A (no clipping) the gradient is that of r A.
+//! All arguments are [N], one element a target, in the accumulator's dtype. The targets of a sequence stand together, all of
+//! them, with one advantage and one weight, or 0 where they take no part: so by either ratio the slope of a target is that of
+//! its own term. The weights carry
+//! the normalisation over the whole optimizer step (grpo: mean per sequence, then over sequences; dapo: mean over tokens): this
+//! only sums, in f64, in ascending order, continuing the sums it is handed. Moves 10 N elements.
+//!
+//! Followed where TRL and verl differ: log-ratios are not clamped (TRL; verl clamps a token's at +-20, a sequence's at 10); the
+//! entropy bonus has weights of its own, so that it can be TRL's mean over tokens whatever the policy term's normalisation; the
+//! dual clip leaves positive advantages alone (verl; TRL's `delta` is the same where it is above 1 + high, as it has to be
+//! here). Where r A = c A (no clipping) the gradient is that of r A.
+
+mod kl;
+mod policy;
+mod ratio;
 
 use super::{OpError, expect_dims, expect_dtype};
 use crate::device::{Device, Float, Stream};
 use crate::dims;
-use crate::tensor::{Element, View, ViewMut};
+use crate::tensor::{DType, Element, View, ViewMut};
+use policy::Clipped;
+
+pub use kl::Kl;
+pub use ratio::Ratio;
 
 /// The loss's settings.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct GrpoLoss {
+    /// Over what the ratio is taken.
+    pub ratio: Ratio,
     /// Ratios below 1 - this are clipped.
     pub clip_low: f64,
     /// Ratios above 1 + this are clipped.
     pub clip_high: f64,
+    /// Ratios above this are clipped where the advantage is negative; above 1 + `clip_high`. None: they are not.
+    pub dual_clip: Option<f64>,
     /// Coefficient of the KL term.
     pub kl: f64,
+    /// Which estimate the KL term is made of.
+    pub kl_form: Kl,
     /// Coefficient of the entropy bonus.
     pub entropy: f64,
 }
@@ -45,6 +65,8 @@ pub struct PolicyTokens<'a> {
     pub entropy: View<'a>,
     /// Advantage of the token's sequence.
     pub advantage: View<'a>,
+    /// The sequence of the token, u32: equal neighbours are of one sequence.
+    pub sequence: View<'a>,
     /// Weight in the policy term.
     pub weight: View<'a>,
     /// Weight in the KL term.
@@ -79,9 +101,11 @@ pub struct LossSums {
     pub clipped_low: u64,
     /// Targets clipped at 1 + high (with a positive advantage).
     pub clipped_high: u64,
+    /// Targets clipped at the dual clip (with a negative advantage).
+    pub clipped_dual: u64,
     /// Sum of the ratios.
     pub ratio: f64,
-    /// Sum of the k3 estimates, no weights.
+    /// Sum of the KL estimates, no weights.
     pub kl_estimate: f64,
     /// Sum of the entropies, no weights, nats.
     pub token_entropy: f64,
@@ -135,24 +159,13 @@ fn check(
         expect_dims(op, name, view.dims(), dims)?;
         expect_dtype(op, name, view.dtype(), dtype)?;
     }
+    expect_dims(op, "sequence", tokens.sequence.dims(), dims)?;
+    expect_dtype(op, "sequence", tokens.sequence.dtype(), DType::U32)?;
     if settings.kl != 0.0 && tokens.reference.is_none() {
         let reason = "the KL term needs reference log-probabilities".to_string();
         return Err(OpError::Argument { op, reason });
     }
     Ok(())
-}
-
-/// One target.
-#[derive(Clone, Copy)]
-struct Token<A> {
-    logprob: A,
-    behaviour: A,
-    reference: Option<A>,
-    entropy: A,
-    advantage: A,
-    weight: A,
-    kl_weight: A,
-    entropy_weight: A,
 }
 
 fn body<A: Element<Acc = A> + Float>(
@@ -161,67 +174,61 @@ fn body<A: Element<Acc = A> + Float>(
     out: LossGradient<'_>,
     sums: &mut LossSums,
 ) {
-    let column = |view: View<'_>, i: usize| view.host::<A>()[i];
+    let [logprob, behaviour, advantage, weight, entropy] =
+        [tokens.logprob, tokens.behaviour, tokens.advantage, tokens.weight, tokens.entropy]
+            .map(|view| view.host::<A>());
     let (dlogprob, dentropy) = (out.dlogprob.host_mut::<A>(), out.dentropy.host_mut::<A>());
-    for (i, (dlogprob, dentropy)) in dlogprob.iter_mut().zip(dentropy).enumerate() {
-        let token = Token {
-            logprob: column(tokens.logprob, i),
-            behaviour: column(tokens.behaviour, i),
-            reference: tokens.reference.map(|view| column(view, i)),
-            entropy: column(tokens.entropy, i),
-            advantage: column(tokens.advantage, i),
-            weight: column(tokens.weight, i),
-            kl_weight: column(tokens.kl_weight, i),
-            entropy_weight: column(tokens.entropy_weight, i),
-        };
-        *dlogprob = policy_term(&token, settings, sums) + kl_term(&token, settings, sums);
-        *dentropy = entropy_term(&token, settings, sums);
+    for run in settings.ratio.runs(tokens.sequence.ids()) {
+        let [now, then, weights] = [logprob, behaviour, weight].map(|column| &column[run.clone()]);
+        let log_ratio = ratio::mean_log_ratio(now, then, weights);
+        let clipped = Clipped::new(log_ratio, settings);
+        for i in run {
+            dlogprob[i] = A::ZERO;
+            if weight[i] != A::ZERO {
+                dlogprob[i] = clipped.term((weight[i], advantage[i]), sums);
+                sums.token_entropy += entropy[i].to_f64();
+                let gap = (logprob[i] - behaviour[i]).abs().to_f64();
+                sums.largest_gap = Float::max(sums.largest_gap, gap);
+            }
+            dlogprob[i] += kl_term(&tokens, i, settings, sums);
+            dentropy[i] = entropy_term(&tokens, i, settings, sums);
+        }
     }
 }
 
-/// Adds -w min(r A, c A); gives its dL/dlogp.
-fn policy_term<A: Float>(token: &Token<A>, settings: &GrpoLoss, sums: &mut LossSums) -> A {
-    if token.weight == A::ZERO {
-        return A::ZERO;
-    }
-    let (low, high) = (A::from_f64(1.0 - settings.clip_low), A::from_f64(1.0 + settings.clip_high));
-    let ratio = (token.logprob - token.behaviour).exp();
-    let (free, clipped) = (ratio * token.advantage, ratio.max(low).min(high) * token.advantage);
-    let term = -(token.weight * free.min(clipped));
-    sums.loss += term.to_f64();
-    sums.policy += term.to_f64();
-    sums.tokens += 1;
-    sums.ratio += ratio.to_f64();
-    sums.token_entropy += token.entropy.to_f64();
-    sums.clipped_low += u64::from(ratio < low && token.advantage < A::ZERO);
-    sums.clipped_high += u64::from(ratio > high && token.advantage > A::ZERO);
-    sums.largest_gap = Float::max(sums.largest_gap, (token.logprob - token.behaviour).abs().to_f64());
-    if free > clipped { A::ZERO } else { -(token.weight * free) }
-}
-
-/// Adds kl w (e^d - d - 1); gives its dL/dlogp.
-fn kl_term<A: Float>(token: &Token<A>, settings: &GrpoLoss, sums: &mut LossSums) -> A {
-    let Some(reference) = token.reference else { return A::ZERO };
-    let d = reference - token.logprob;
-    let estimate = d.exp() - d - A::ONE;
-    if token.weight != A::ZERO {
+/// Adds kl w k(d); gives its dL/dlogp.
+fn kl_term<A: Element<Acc = A> + Float>(
+    tokens: &PolicyTokens<'_>,
+    i: usize,
+    settings: &GrpoLoss,
+    sums: &mut LossSums,
+) -> A {
+    let Some(reference) = tokens.reference else { return A::ZERO };
+    let d = reference.host::<A>()[i] - tokens.logprob.host::<A>()[i];
+    let estimate = settings.kl_form.estimate(d);
+    if tokens.weight.host::<A>()[i] != A::ZERO {
         sums.kl_estimate += estimate.to_f64();
     }
-    let weight = A::from_f64(settings.kl) * token.kl_weight;
+    let weight = A::from_f64(settings.kl) * tokens.kl_weight.host::<A>()[i];
     if weight == A::ZERO {
         return A::ZERO;
     }
     let term = (weight * estimate).to_f64();
     sums.loss += term;
     sums.kl += term;
-    weight * (A::ONE - d.exp())
+    weight * settings.kl_form.slope(d)
 }
 
 /// Adds -entropy w H; gives its dL/dH.
-fn entropy_term<A: Float>(token: &Token<A>, settings: &GrpoLoss, sums: &mut LossSums) -> A {
-    let weight = -(A::from_f64(settings.entropy) * token.entropy_weight);
+fn entropy_term<A: Element<Acc = A> + Float>(
+    tokens: &PolicyTokens<'_>,
+    i: usize,
+    settings: &GrpoLoss,
+    sums: &mut LossSums,
+) -> A {
+    let weight = -(A::from_f64(settings.entropy) * tokens.entropy_weight.host::<A>()[i]);
     if weight != A::ZERO {
-        let term = (weight * token.entropy).to_f64();
+        let term = (weight * tokens.entropy.host::<A>()[i]).to_f64();
         sums.loss += term;
         sums.entropy += term;
     }
