@@ -27,8 +27,10 @@ measure train_step_f32 train-step --layers 4 --dtype f32 \
     --peer "$reference/train_step.py --dtype f32"
 measure train_step_bf16 train-step --layers 4 --dtype bf16 \
     --peer "$reference/train_step.py --dtype bf16"
-for batch in 1 16; do
-    measure "decode_f32_batch_$batch" decode --dtype f32 --batch "$batch" \
-        --peer "$reference/decode.py --batch $batch" \
-        --peer "$reference/decode.py --batch $batch --static --compile"
+for dtype in f32 bf16; do
+    for batch in 1 16; do
+        measure "decode_${dtype}_batch_$batch" decode --dtype "$dtype" --batch "$batch" \
+            --peer "$reference/decode.py --dtype $dtype --batch $batch" \
+            --peer "$reference/decode.py --dtype $dtype --batch $batch --static --compile"
+    done
 done
