@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use patarm::checkpoint::{LocalDisk, ModelFolder, Save, Scan};
-use patarm::qwen3::{Config, Model, ParamId};
+use patarm::qwen3::{Config, Family, Model, ParamId};
 use patarm::tensor::DType;
 
 use super::golden::{Golden, MODELS, arena, stream};
@@ -23,6 +23,46 @@ fn every_published_size_has_its_number_of_weights() {
             "{size}: config.json is the one that SOURCE.toml names"
         );
     }
+}
+
+#[test]
+fn what_an_older_configuration_leaves_out_means_what_transformers_takes_it_for() {
+    let text = r#"{"model_type": "llama", "vocab_size": 40, "hidden_size": 24, "intermediate_size": 16, "num_hidden_layers": 1,
+        "num_attention_heads": 3, "rms_norm_eps": 1e-5, "max_position_embeddings": 64, "rope_scaling": null}"#;
+    let config = Config::parse(text).expect("a Llama");
+    assert_eq!(config.family, Family::Llama);
+    assert_eq!((config.head_dim, config.kv_heads, config.tied), (8, 3, false));
+    assert_eq!(config.rope_theta, 10_000.0);
+    let saved = Config::parse(&config.to_json(DType::F32)).expect("what was written");
+    assert_eq!(saved, config);
+}
+
+#[test]
+fn what_a_family_has_beyond_this_engine_is_refused_by_name() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/smollm2-135m/config.json");
+    let text = std::fs::read_to_string(folder).expect("kept in the tree");
+    let sound: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    let config = Config::parse(&text).expect("a Llama");
+    assert_eq!((config.parameters() + 500_000) / 1_000_000, 135);
+    let refused = |key: &str, value: serde_json::Value| {
+        let mut changed = sound.clone();
+        changed[key] = value;
+        Config::parse(&changed.to_string()).expect_err("an extension").to_string()
+    };
+    let yes = || serde_json::Value::Bool(true);
+    for key in ["attention_bias", "mlp_bias", "rope_interleaved", "use_sliding_window"] {
+        assert!(refused(key, yes()).contains(key));
+    }
+    let scaled = serde_json::json!({"rope_type": "llama3", "factor": 8.0});
+    assert!(refused("rope_scaling", scaled.clone()).contains("rope_scaling"));
+    assert!(refused("rope_parameters", scaled).contains("rope_parameters"));
+    assert!(refused("layer_types", serde_json::json!(["sliding_attention"])).contains("layer_types"));
+    assert!(refused("model_type", "gemma".into()).contains("qwen3, qwen2 or llama"));
+    assert!(
+        refused("architectures", serde_json::json!(["LlamaForSequenceClassification"]))
+            .contains("architectures")
+    );
+    assert!(refused("num_attention_heads", 7.into()).contains("head_dim"));
 }
 
 /// The blake3 hash that SOURCE.toml gives beside the publisher's sha256.
