@@ -83,7 +83,7 @@ impl LossConfig {
             Kl::K1 => Err(GrpoError::Refused {
                 setting: "loss.kl_form",
                 reason: "k1 in the loss has the gradient of ln p, whose mean over the policy's own tokens is 0 whatever the \
-                         reference says; take k2 or k3 here, or k1 in the reward",
+                         reference says; take k2 or k3",
             }),
             Kl::K2 | Kl::K3 => Ok(()),
         }
