@@ -33,10 +33,10 @@ impl Difference {
         Some(Self { key: key.into(), was: was.into(), now: now.into() })
     }
 
-    /// Key by key. Settings that the old text does not name had their defaults.
+    /// Key by key. Settings that the old text does not name had what follows from the others, or their defaults.
     pub(super) fn between(old: &str, new: &TrainConfig) -> Result<Vec<Self>, toml::de::Error> {
         let old = match toml::from_str::<TrainConfig>(old) {
-            Ok(old) => Table::try_from(old).unwrap_or_default(),
+            Ok(old) => Table::try_from(old.resolved()).unwrap_or_default(),
             Err(_) => old.parse()?, // a setting that this version does not know is a difference as well
         };
         let (old, new) = (flat(&old), flat(&Table::try_from(new).unwrap_or_default()));
