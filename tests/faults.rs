@@ -3,10 +3,10 @@
 
 #![allow(clippy::unwrap_used, reason = "what a helper cannot do fails its test")]
 
-#[path = "faults/bad_data.rs"]
-mod bad_data;
 #[path = "faults/bad_model.rs"]
 mod bad_model;
+#[path = "faults/bad_rows.rs"]
+mod bad_rows;
 #[path = "faults/broken_disk.rs"]
 mod broken_disk;
 #[path = "faults/disk.rs"]
@@ -15,8 +15,12 @@ mod disk;
 mod diverged;
 #[path = "faults/interrupted.rs"]
 mod interrupted;
+#[path = "faults/limits.rs"]
+mod limits;
 #[path = "faults/program.rs"]
 mod program;
+#[path = "faults/prompts.rs"]
+mod prompts;
 #[path = "faults/resume.rs"]
 mod resume;
 #[path = "faults/small_run.rs"]

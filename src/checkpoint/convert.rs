@@ -1,12 +1,15 @@
 use half::{bf16, f16};
+use serde::{Deserialize, Serialize};
 
 use super::{Fault, Stored};
 use crate::tensor::{DType, ViewMut};
 
 /// Whether values are looked at while they are loaded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Scan {
     /// NaN, infinities, and values that the asked dtype can't hold are errors.
+    #[default]
     Finite,
     /// Whatever the file holds is loaded.
     Skip,

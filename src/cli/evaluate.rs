@@ -5,6 +5,7 @@ use anyhow::Result;
 use clap::Args;
 use serde_json::json;
 
+use super::bad_rows::BadRows;
 use super::config::Overrides;
 use super::flags::{Flags, quoted};
 use super::model;
@@ -14,14 +15,14 @@ use super::train::DEMO;
 use crate::demo::{self, Split};
 use crate::device::Device;
 use crate::evaluation::nulls::{self, NullJudge};
-use crate::evaluation::{Judge, Summary, Unread};
-use crate::preference::{self, PreferencePair, ReadOptions};
+use crate::evaluation::{Judge, PreparedPair, Summary, Unread};
+use crate::preference::{self, PreferencePair, RowError};
 use crate::report::{Estimate, Table};
 use crate::rollout::{Engine, Sampler};
 use crate::rubric::RubricSet;
 use crate::tensor::Arena;
 use crate::tokenizer::ChatOptions;
-use crate::trainer::{Evaluated, TrainConfig, TrainError};
+use crate::trainer::{self, Evaluated, Fit, Overlong, TrainConfig, TrainError};
 
 /// Measure a judge: how often it scores the preferred response higher, each response judged alone.
 #[derive(Debug, Args)]
@@ -44,6 +45,8 @@ pub(super) struct Evaluate {
     #[arg(long, value_name = "DIR")]
     rubrics: Option<PathBuf>,
     #[command(flatten)]
+    bad_rows: BadRows,
+    #[command(flatten)]
     flags: Flags,
 }
 
@@ -51,20 +54,26 @@ impl Evaluate {
     pub(super) fn run(self, overrides: &Overrides) -> Result<ExitCode> {
         let layers: &[(&str, &str)] =
             if self.data.is_none() { &[("the demo's settings", DEMO)] } else { &[] };
-        let typed = [("data.path", quoted(&self.data)), ("data.rubrics", quoted(&self.rubrics))];
+        let typed = [
+            ("data.path", quoted(&self.data)),
+            ("data.rubrics", quoted(&self.rubrics)),
+            self.bad_rows.setting(),
+        ];
         let config = self.flags.settings(layers, &typed, overrides)?;
         self.flags.run(&config, |device| self.judge(&config, device))
     }
 
     fn judge(&self, config: &TrainConfig, device: Device) -> Result<ExitCode> {
-        let [train, held_out] = pairs(config)?;
+        let ([train, held_out], rejects) = pairs(config)?;
+        self.bad_rows.keep(&rejects)?;
         let own = if config.data.path.is_none() { demo::rubrics() } else { RubricSet::builtin() };
         let rubric = rubrics(config.data.rubrics.as_deref(), own)?;
-        let loaded = model::open(&self.model, config.model.dtype.storage(), device)?;
+        let loaded = model::open(&self.model, &config.model, device)?;
         let (stream, model, tokenizer) = loaded.into_tokenizer()?;
         let max_new_tokens = config.rollout.max_new_tokens;
         let judge = Judge { rubric, tokenizer, chat: ChatOptions::default(), max_new_tokens };
-        let prepared = judge.prepare(held_out.clone()).map_err(TrainError::from)?;
+        let room = model.rope.positions().saturating_sub(max_new_tokens);
+        let prepared = fitting(&judge, &held_out, room, config.data.overlong)?;
         let mut lengths = Vec::new();
         for (pair, prompt) in prepared.iter().flat_map(|p| p.prompts.iter().map(|prompt| (&p.pair, prompt))) {
             model::fits(prompt, &config.rollout, &model)
@@ -101,20 +110,45 @@ impl Evaluate {
     }
 }
 
-/// Pairs that null judges may learn from (the demo's only), and the pairs to be judged.
-fn pairs(config: &TrainConfig) -> Result<[Vec<PreferencePair>; 2], TrainError> {
+/// Pairs that null judges may learn from (the demo's only), and the pairs to be judged; then the rows that are no pairs.
+fn pairs(config: &TrainConfig) -> Result<([Vec<PreferencePair>; 2], Vec<RowError>), TrainError> {
     let Some(path) = &config.data.path else {
         let sizes = &config.evaluation;
         let mut held_out = demo::pairs(0, Split::HeldOut, sizes.validation_pairs + sizes.held_out_pairs);
         let held_out = held_out.split_off(sizes.validation_pairs);
-        return Ok([demo::pairs(config.seed, Split::Train, config.data.demo_pairs), held_out]);
+        return Ok(([demo::pairs(config.seed, Split::Train, config.data.demo_pairs), held_out], Vec::new()));
     };
-    let options = ReadOptions {
-        default_task: config.data.task.clone(),
-        skip_bad: config.data.skip_bad,
-        ..ReadOptions::default()
-    };
-    Ok([Vec::new(), preference::read(path, &options)?.pairs])
+    let dataset = preference::read(path, &config.data.read_options())?;
+    Ok(([Vec::new(), dataset.pairs], dataset.rejects))
+}
+
+/// The pairs whose prompts fit, or are made to; says how many do not.
+fn fitting(
+    judge: &Judge,
+    pairs: &[PreferencePair],
+    room: usize,
+    overlong: Overlong,
+) -> Result<Vec<PreparedPair>, TrainError> {
+    let (mut prepared, mut cut) = (Vec::new(), 0);
+    for pair in pairs {
+        match trainer::fit(judge, pair.clone(), room, overlong)? {
+            Fit::Whole(pair) => prepared.push(pair),
+            Fit::Cut(pair, _) => {
+                cut += 1;
+                prepared.push(pair);
+            }
+            Fit::Left => {}
+        }
+    }
+    for (count, what) in [(pairs.len() - prepared.len(), "left out"), (cut, "cut at their beginning")] {
+        if count > 0 {
+            say(&format!(
+                "{count} of {} pairs have a prompt of more than {room} tokens and are {what}",
+                pairs.len()
+            ));
+        }
+    }
+    Ok(prepared)
 }
 
 fn table(evaluated: &Evaluated, nulls: &[NullJudge]) -> Table {

@@ -82,7 +82,10 @@ fn code(error: &TrainError) -> u8 {
         TrainError::Checkpoint(error) => of_checkpoint(error),
         TrainError::Judge(JudgeError::Tokenizer(_)) => MODEL,
         TrainError::Preference(PreferenceError::Io { .. }) | TrainError::Metrics(_) => DISK,
-        TrainError::Preference(_) | TrainError::Judge(_) | TrainError::Overlong { .. } => DATA,
+        TrainError::Preference(_)
+        | TrainError::Judge(_)
+        | TrainError::Overlong { .. }
+        | TrainError::Contaminated { .. } => DATA,
         TrainError::Tokenizer(_) | TrainError::Model(_) => MODEL,
         TrainError::Device(_) | TrainError::Memory(_) | TrainError::Op(_) => DEVICE,
         TrainError::Grpo(GrpoError::Setting { .. } | GrpoError::Refused { .. }) => USAGE,

@@ -6,6 +6,7 @@ use clap::Args;
 
 use super::config::{self, Overrides};
 use super::output::print_out;
+use crate::checkpoint::Scan;
 use crate::device::{Device, DeviceChoice};
 use crate::trainer::{ModelDtype, TrainConfig, TrainError};
 
@@ -32,6 +33,9 @@ pub(super) struct Flags {
     /// TOML file with settings; those it leaves out keep their defaults. A dotted flag sets one: --rl.steps 20.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// Load weights without looking for NaN and infinity in them.
+    #[arg(long)]
+    no_scan: bool,
     /// Print the merged settings as TOML and stop.
     #[arg(long)]
     print_config: bool,
@@ -61,6 +65,9 @@ impl Flags {
             config::merge(&TrainConfig::default(), layers, self.config.as_deref(), &all)?;
         config.seed = self.machine.seed.unwrap_or(config.seed);
         config.model.dtype = self.machine.dtype.unwrap_or(config.model.dtype);
+        if self.no_scan {
+            config.model.scan = Scan::Skip;
+        }
         Ok(config.resolved())
     }
 

@@ -12,7 +12,7 @@ use super::config::Overrides;
 use super::flags::Flags;
 use super::model::{self, Loaded};
 use super::output::Output;
-use super::rows::{InputError, Rows, Said};
+use super::rows::{Id, InputError, Rows, Said};
 use crate::device::Device;
 use crate::record::{Finish, SeedKey};
 use crate::rollout::Request;
@@ -68,7 +68,7 @@ pub(super) struct Generate {
 
 #[derive(Debug, Deserialize)]
 struct Row {
-    id: Option<Value>,
+    id: Option<Id>,
     prompt: Option<Said>,
     messages: Option<Vec<Message>>,
 }
@@ -97,7 +97,7 @@ impl Generate {
 
     fn all(&self, config: &TrainConfig, device: Device) -> Result<ExitCode> {
         let mut rows = self.input.as_deref().map(Rows::<Row>::open).transpose()?;
-        let loaded = model::open(&self.model, config.model.dtype.storage(), device)?;
+        let loaded = model::open(&self.model, &config.model, device)?;
         let mut out = Output::create(self.out.as_deref())?;
         if let Some(text) = &self.prompt {
             let row = Row { id: None, prompt: Some(Said::Text(text.clone())), messages: None };
@@ -137,7 +137,7 @@ impl Generate {
         let tokens = tokens
             .map_err(TrainError::from)
             .context("prompt (with --raw a text is continued as it stands)")?;
-        Ok((row.id, tokens))
+        Ok((row.id.map(|id| id.0), tokens))
     }
 }
 

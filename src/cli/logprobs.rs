@@ -63,7 +63,7 @@ impl LogProbs {
 
     fn all(&self, config: &TrainConfig, device: Device) -> Result<ExitCode> {
         let mut rows = Rows::<Row>::open(&self.input)?.peekable();
-        let loaded = model::open(&self.model, config.model.dtype.storage(), device)?;
+        let loaded = model::open(&self.model, &config.model, device)?;
         let mut out = Output::create(self.out.as_deref())?;
         while rows.peek().is_some() {
             let (mut some, mut tokens) = (Vec::new(), 0);

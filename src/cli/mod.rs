@@ -1,5 +1,6 @@
 //! One file a subcommand: as typed, checked, one library call. Standard output is data, standard error is talk.
 
+mod bad_rows;
 mod bench;
 mod ckpt;
 mod config;

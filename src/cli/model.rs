@@ -3,14 +3,14 @@ use std::path::Path;
 use anyhow::{Context, Result};
 
 use super::rows::InputError;
-use crate::checkpoint::{CheckpointError, ModelFolder, Scan};
+use crate::checkpoint::{CheckpointError, ModelFolder};
 use crate::device::{Device, Stream};
 use crate::qwen3::{Config, Model, kv_pool_dims};
 use crate::record::Rollout;
 use crate::rollout::{Engine, Limits, Request, Sampler};
-use crate::tensor::{Arena, ArenaError, DType};
+use crate::tensor::{Arena, ArenaError};
 use crate::tokenizer::{TokenId, Tokenizer, TokenizerError};
-use crate::trainer::{RolloutConfig, TrainError};
+use crate::trainer::{ModelConfig, RolloutConfig, TrainError};
 
 /// Most bytes of keys and values, unless one request alone needs more.
 const KV_BYTES: usize = 2 << 30;
@@ -24,7 +24,8 @@ pub(super) struct Loaded {
 }
 
 /// Reads a Hugging Face folder into exactly the memory that it needs.
-pub(super) fn open(path: &Path, dtype: DType, device: Device) -> Result<Loaded> {
+pub(super) fn open(path: &Path, settings: &ModelConfig, device: Device) -> Result<Loaded> {
+    let (dtype, scan) = (settings.dtype.storage(), settings.scan);
     let read = || -> Result<Loaded, TrainError> {
         let folder = ModelFolder::open(path)?;
         let config = Config::of(&folder)?;
@@ -38,7 +39,7 @@ pub(super) fn open(path: &Path, dtype: DType, device: Device) -> Result<Loaded> 
         }
         let model = |arena: &mut Arena| Model::new(config.clone(), dtype, config.positions, arena);
         let (_memory, mut model) = exact(&device, "model", model)?;
-        model.read(&folder, Scan::Finite)?;
+        model.read(&folder, scan)?;
         Ok(Loaded { stream: Stream::new(device), model, tokenizer })
     };
     read().with_context(|| format!("--model {}", path.display()))

@@ -19,7 +19,7 @@ use crate::rollout::Engine;
 use crate::rubric::RubricSet;
 use crate::tensor::{Arena, ArenaError};
 use crate::tokenizer::ChatOptions;
-use crate::trainer::{Learner, Pass, Setup, TrainConfig, TrainError, TrainingData, carve};
+use crate::trainer::{DataReport, Learner, Pass, Setup, TrainConfig, TrainError, TrainingData, carve};
 
 /// Shape of the embedded demo model.
 const DEMO_MODEL: &str = include_str!("../../models/demo/config.json");
@@ -113,5 +113,6 @@ fn bare_setup(config: &TrainConfig) -> Result<Setup> {
     };
     let none = [Vec::new(), Vec::new(), Vec::new()];
     let data = TrainingData::prepare(&judge, none, String::new(), &config.data)?;
-    Ok(Setup { model, folder: None, judge, data, cold_start: Vec::new(), pairs: [Vec::new(), Vec::new()] })
+    let (noticed, rejects, pairs) = (DataReport::default(), Vec::new(), [Vec::new(), Vec::new()]);
+    Ok(Setup { model, folder: None, judge, data, cold_start: Vec::new(), pairs, noticed, rejects })
 }

@@ -3,17 +3,19 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::Args;
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::bad_rows::BadRows;
 use super::config::Overrides;
 use super::flags::{Flags, quoted};
 use super::model;
 use super::output::{Output, say};
-use super::rows::{InputError, Rows, Said};
+use super::rows::{Id, InputError, Place, Rejects, Rows, Said};
 use crate::device::{Device, Stream};
 use crate::evaluation::{Judge, Reading, Subject};
-use crate::preference::{self, ReadOptions};
+use crate::preference::{self, Reason, RowError};
 use crate::qwen3::Model;
 use crate::record::SeedKey;
 use crate::rollout::Request;
@@ -60,12 +62,14 @@ pub(super) struct Score {
     #[arg(long, value_name = "DIR")]
     rubrics: Option<PathBuf>,
     #[command(flatten)]
+    bad_rows: BadRows,
+    #[command(flatten)]
     flags: Flags,
 }
 
 #[derive(Debug, Deserialize)]
 struct Row {
-    id: Option<Value>,
+    id: Option<Id>,
     task: Option<String>,
     prompt: Option<Said>,
     messages: Option<Vec<Message>>,
@@ -103,6 +107,7 @@ impl Score {
             ("evaluation.sampling.temperature", self.temperature.map(|t| t.to_string())),
             ("rollout.max_new_tokens", self.max_new_tokens.map(|n| n.to_string())),
             ("data.rubrics", quoted(&self.rubrics)),
+            self.bad_rows.setting(),
         ];
         let config = self.flags.settings(&[("greedy judgements", GREEDY)], &typed, overrides)?;
         if self.samples > 1 && config.evaluation.sampling.temperature == 0.0 {
@@ -115,17 +120,17 @@ impl Score {
     }
 
     fn all(&self, config: &TrainConfig, device: Device) -> Result<ExitCode> {
-        let mut items = items(&self.input, config)?.peekable();
+        let (items, rejects) = items(&self.input, config)?;
+        self.bad_rows.keep(&rejects)?;
         let rubric = rubrics(config.data.rubrics.as_deref(), RubricSet::builtin())?;
-        let loaded = model::open(&self.model, config.model.dtype.storage(), device)?;
+        let loaded = model::open(&self.model, &config.model, device)?;
         let (stream, model, tokenizer) = loaded.into_tokenizer()?;
         let max_new_tokens = config.rollout.max_new_tokens;
         let judge = Judge { rubric, tokenizer, chat: ChatOptions::default(), max_new_tokens };
         let mut out = Output::create(self.out.as_deref())?;
         let mut done = 0;
-        while items.peek().is_some() {
-            let some = items.by_ref().take(ROWS).collect::<Result<Vec<Item>, _>>()?;
-            let readings = self.judge(&judge, (&stream, &model), config, (&some, done))?;
+        for some in items.chunks(ROWS) {
+            let readings = self.judge(&judge, (&stream, &model), config, (some, done))?;
             for (item, readings) in some.iter().zip(readings.chunks(self.samples as usize)) {
                 lines(item, readings).try_for_each(|line| out.line(&line))?;
             }
@@ -186,41 +191,61 @@ fn lines<'a>(item: &'a Item, readings: &'a [Reading]) -> impl Iterator<Item = Li
     })
 }
 
-type Items = Box<dyn Iterator<Item = Result<Item, InputError>>>;
-
-/// Responses of a file, or both sides of every pair of a file or folder.
-fn items(path: &Path, config: &TrainConfig) -> Result<Items> {
-    let name = path.to_string_lossy();
-    let packed = [".gz", ".zst", ".parquet"].iter().any(|end| name.ends_with(end));
-    let first = if packed || path.is_dir() { None } else { Rows::<Value>::open(path)?.next().transpose()? };
-    let pairs = packed || path.is_dir() || first.is_some_and(|(_, row)| row.get("chosen").is_some());
-    if !pairs {
-        let task = config.data.task.clone();
-        return Ok(Box::new(Rows::<Row>::open(path)?.map(move |row| {
-            let (place, row) = row?;
-            let messages = match (row.prompt, row.messages) {
-                (Some(said), None) => said.turns(Role::User),
-                (None, Some(turns)) => turns,
-                _ => return Err(place.refuse("expected either `prompt` or `messages` beside `response`")),
-            };
-            let (id, task) = (row.id.unwrap_or(place.line.into()), row.task.unwrap_or(task.clone()));
-            Ok(Item { id, side: None, task, messages, response: row.response, place: place.to_string() })
-        })));
+/// Responses of a file, or both sides of every pair of a file or folder; then the rows that are neither.
+fn items(path: &Path, config: &TrainConfig) -> Result<(Vec<Item>, Vec<RowError>)> {
+    if !holds_pairs(path)? {
+        let mut rejects = Rejects::new(config.data.skip_bad);
+        let mut items = Vec::new();
+        for row in Rows::<Row>::open(path)? {
+            match row.and_then(|(place, row)| row.item(&place, &config.data.task)) {
+                Ok(item) => items.push(item),
+                Err(error) => rejects.take(error.into())?,
+            }
+        }
+        return Ok((items, rejects.rows));
     }
-    let options = ReadOptions {
-        default_task: config.data.task.clone(),
-        skip_bad: config.data.skip_bad,
-        ..ReadOptions::default()
-    };
-    let dataset = preference::read(path, &options).map_err(TrainError::from)?;
+    let dataset = preference::read(path, &config.data.read_options()).map_err(TrainError::from)?;
     if dataset.duplicates > 0 {
         say(&format!("{}: {} duplicate rows are judged once", path.display(), dataset.duplicates));
     }
-    Ok(Box::new(dataset.pairs.into_iter().flat_map(|pair| {
+    let sides = dataset.pairs.into_iter().flat_map(|pair| {
         [("chosen", pair.chosen), ("rejected", pair.rejected)].map(|(side, response)| {
             let (task, messages) = (pair.task.clone(), pair.messages.clone());
             let place = format!("pair {}, {side}", pair.id);
-            Ok(Item { id: pair.id.clone().into(), side: Some(side), task, messages, response, place })
+            Item { id: pair.id.clone().into(), side: Some(side), task, messages, response, place }
         })
-    })))
+    });
+    Ok((sides.collect(), dataset.rejects))
+}
+
+/// Whether a file or folder holds preference pairs rather than responses, by its name or else by its first sound row.
+fn holds_pairs(path: &Path) -> Result<bool, InputError> {
+    #[derive(Deserialize)]
+    struct Form {
+        chosen: Option<IgnoredAny>,
+    }
+    let name = path.to_string_lossy();
+    if path.is_dir() || [".gz", ".zst", ".parquet"].iter().any(|end| name.ends_with(end)) {
+        return Ok(true);
+    }
+    Ok(Rows::<Form>::open(path)?.find_map(Result::ok).is_some_and(|(_, form)| form.chosen.is_some()))
+}
+
+impl Row {
+    fn item(self, place: &Place, task: &str) -> Result<Item, InputError> {
+        let messages = match (self.prompt, self.messages) {
+            (Some(said), None) => said.turns(Role::User),
+            (None, Some(turns)) => turns,
+            _ => return Err(place.refuse("expected either `prompt` or `messages` beside `response`")),
+        };
+        if messages.iter().all(|message| message.content.trim().is_empty()) {
+            return Err(place.bad("prompt", Reason::EmptyPrompt));
+        }
+        if self.response.trim().is_empty() {
+            return Err(place.bad("response", Reason::EmptyResponse));
+        }
+        let (id, task) =
+            (self.id.map_or(place.line.into(), |id| id.0), self.task.unwrap_or_else(|| task.to_owned()));
+        Ok(Item { id, side: None, task, messages, response: self.response, place: place.to_string() })
+    }
 }

@@ -6,13 +6,14 @@ use clap::Args;
 use serde::Deserialize;
 use serde_json::json;
 
+use super::bad_rows::BadRows;
 use super::config::Overrides;
 use super::flags::Flags;
 use super::init::{companions, export};
 use super::model;
 use super::output::{Output, say};
-use super::rows::{InputError, Place, Rows, Said};
-use crate::checkpoint::{CheckpointError, ModelFolder, Scan};
+use super::rows::{InputError, Place, Rejects, Rows, Said};
+use crate::checkpoint::{CheckpointError, ModelFolder};
 use crate::device::{Device, Stream};
 use crate::optimizer::Update;
 use crate::qwen3::{Config, Model};
@@ -42,6 +43,8 @@ pub(super) struct Sft {
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
     #[command(flatten)]
+    bad_rows: BadRows,
+    #[command(flatten)]
     flags: Flags,
 }
 
@@ -54,7 +57,7 @@ struct Row {
 
 impl Sft {
     pub(super) fn run(self, overrides: &Overrides) -> Result<ExitCode> {
-        let config = self.flags.settings(&[], &[], overrides)?;
+        let config = self.flags.settings(&[], &[self.bad_rows.setting()], overrides)?;
         config.sft.optimizer.check().map_err(TrainError::from)?;
         self.flags.run(&config, |device| self.learn(&config, device))
     }
@@ -75,7 +78,8 @@ impl Sft {
             Learner::new(Stream::new(device.clone()), model, arena)
         };
         let (_weights, mut learner) = model::exact(&device, "model", carve).map_err(TrainError::from)?;
-        learner.model.read(&folder, Scan::Finite).map_err(TrainError::from).with_context(of_model)?;
+        let read = learner.model.read(&folder, config.model.scan);
+        read.map_err(TrainError::from).with_context(of_model)?;
         learner.refresh_master();
         let pass = |arena: &mut Arena| Pass::new(&shape, dtype, config.rl.pass_limits(0), arena);
         let (_memory, mut pass) = model::exact(&device, "pass", pass).map_err(TrainError::from)?;
@@ -86,19 +90,16 @@ impl Sft {
     }
 
     fn rows(&self, config: &TrainConfig, shape: &Config, tokenizer: &Tokenizer) -> Result<Vec<SftRow>> {
-        let mut rows = Vec::new();
+        let room = config.rl.leaf_tokens.min(shape.positions);
+        let (mut rows, mut rejects) = (Vec::new(), Rejects::new(config.data.skip_bad));
         for row in Rows::<Row>::open(&self.data)? {
-            let (place, row) = row?;
-            let row = row.tokens(&place, tokenizer)?;
-            let (length, room) =
-                (row.prompt.len() + row.completion.len(), config.rl.leaf_tokens.min(shape.positions));
-            if length > room {
-                let reason =
-                    format!("{length} tokens, at most {room} fit (rl.leaf_tokens, the model's positions)");
-                return Err(place.refuse(reason).into());
+            let row = row.map_err(anyhow::Error::from);
+            match row.and_then(|(place, row)| row.fitting(&place, tokenizer, room)) {
+                Ok(row) => rows.push(row),
+                Err(error) => rejects.take(error)?,
             }
-            rows.push(row);
         }
+        self.bad_rows.keep(&rejects.rows)?;
         match rows.is_empty() {
             true => {
                 Err(anyhow::Error::new(InputError::Form("holds no row"))
@@ -133,6 +134,18 @@ fn steps(learner: &mut Learner, config: &TrainConfig, rows: &[SftRow], pass: &mu
 }
 
 impl Row {
+    /// Prompt and completion, of at most `room` tokens together.
+    fn fitting(self, place: &Place, tokenizer: &Tokenizer, room: usize) -> Result<SftRow> {
+        let row = self.tokens(place, tokenizer)?;
+        match row.prompt.len() + row.completion.len() {
+            length if length > room => {
+                let limits = "(rl.leaf_tokens, the model's positions)";
+                Err(place.refuse(format!("{length} tokens, at most {room} fit {limits}")).into())
+            }
+            _ => Ok(row),
+        }
+    }
+
     fn tokens(self, place: &Place, tokenizer: &Tokenizer) -> Result<SftRow> {
         let encode =
             |text: &str| tokenizer.encode(text).map_err(TrainError::from).with_context(|| place.clone());

@@ -7,8 +7,8 @@ use clap::Args;
 use super::config::Overrides;
 use super::flags::{Flags, quoted};
 use super::observer::Terminal;
-use super::output::print_out;
-use super::{exit, machine};
+use super::output::{print_out, say};
+use super::{bad_rows, exit, machine};
 use crate::device::{Device, Stream};
 use crate::report::Origin;
 use crate::trainer::{Allowed, Clock, Ended, Observer, Resume, Run, RunFolder, Setup, TrainConfig};
@@ -33,6 +33,12 @@ pub(super) struct Train {
     /// Run folder.
     #[arg(long, value_name = "DIR", default_value = "runs/train")]
     out: PathBuf,
+    /// Rows that may be bad: they are left out and listed in the run folder's rejects.jsonl; one more ends the run [default: 0].
+    #[arg(long, value_name = "N")]
+    skip_bad: Option<usize>,
+    /// Do not start where ids stand twice or training text repeats a held-out prompt, 13 words in a row.
+    #[arg(long)]
+    deny_contamination: bool,
     /// Go on with the run in --out, from its newest checkpoint.
     #[arg(long)]
     resume: bool,
@@ -54,7 +60,12 @@ impl Train {
         let demo = self.data.is_none() && self.model.is_none();
         let layers =
             if demo { [("the demo's settings", DEMO)] } else { [("what suits a user's own data", OWN)] };
-        let typed = [("data.path", quoted(&self.data)), ("model.path", quoted(&self.model))];
+        let typed = [
+            ("data.path", quoted(&self.data)),
+            ("model.path", quoted(&self.model)),
+            ("data.skip_bad", self.skip_bad.map(|count| count.to_string())),
+            ("data.contaminated", self.deny_contamination.then(|| "deny".into())),
+        ];
         self.flags.settings(&layers, &typed, overrides)
     }
 
@@ -63,7 +74,9 @@ impl Train {
         let resume = if self.resume { Resume::Yes(Allowed(self.allow.clone())) } else { Resume::No };
         let folder = RunFolder::open(&self.out, config, resume, &origin)?;
         let setup = Setup::read(config)?;
+        setup.noticed.notices().iter().for_each(|notice| say(notice));
         let mut folder = folder.with_setup(setup.judge.tokenizer.files(), &setup.data.hash);
+        bad_rows::keep(&self.out.join(bad_rows::REJECTS), &setup.rejects)?;
         let threads = match &device {
             Device::Host(host) => host.threads(),
             Device::Cuda(cuda) => match *cuda {},

@@ -12,7 +12,7 @@ use super::pair::PreferencePair;
 use super::pairing::pair;
 use super::parquet::ParquetRows;
 use super::raw::parse;
-use super::rows::Rows;
+use super::rows::TextRows;
 
 /// What was read, and what was left out.
 #[derive(Clone, Debug)]
@@ -23,6 +23,8 @@ pub struct Dataset {
     pub files: Vec<FileReport>,
     /// Rows that were the same pair as an earlier one, and left out.
     pub duplicates: usize,
+    /// Pairs whose id an earlier, different pair has too.
+    pub repeated_ids: usize,
     /// Rows that were no pair, and left out.
     pub rejects: Vec<RowError>,
     /// BLAKE3 over every pair, in order.
@@ -58,13 +60,14 @@ pub struct FileReport {
 /// # Errors
 /// A path that cannot be read or holds no data, a damaged file, or more bad rows than `options.skip_bad`.
 pub fn read(path: &Path, options: &ReadOptions) -> Result<Dataset, PreferenceError> {
-    let mut reading = Reading { options, pairs: Vec::new(), seen: HashSet::new(), rejects: Vec::new() };
+    let mut reading = Reading::new(options);
     let files = data_files(path)?;
     let files: Vec<FileReport> =
         files.into_iter().map(|path| reading.file(path)).collect::<Result<_, _>>()?;
     Ok(Dataset {
         duplicates: files.iter().map(|file| file.duplicates).sum(),
         files,
+        repeated_ids: reading.repeated_ids,
         hash: data_hash(&reading.pairs),
         rejects: reading.rejects,
         pairs: reading.pairs,
@@ -108,10 +111,17 @@ struct Reading<'a> {
     options: &'a ReadOptions,
     pairs: Vec<PreferencePair>,
     seen: HashSet<Hash>,
+    ids: HashSet<String>,
+    repeated_ids: usize,
     rejects: Vec<RowError>,
 }
 
-impl Reading<'_> {
+impl<'a> Reading<'a> {
+    fn new(options: &'a ReadOptions) -> Self {
+        let (pairs, seen, ids, rejects) = Default::default();
+        Self { options, pairs, seen, ids, repeated_ids: 0, rejects }
+    }
+
     fn file(&mut self, path: PathBuf) -> Result<FileReport, PreferenceError> {
         let (pairs, rejects) = (self.pairs.len(), self.rejects.len());
         let rows = match format(&path) {
@@ -127,7 +137,7 @@ impl Reading<'_> {
     fn text(&mut self, path: &Path) -> Result<usize, PreferenceError> {
         let io = |source| PreferenceError::Io { path: path.to_owned(), source };
         let mut count = 0;
-        for row in Rows::open(path, self.options.max_cell_bytes.saturating_mul(4)).map_err(io)? {
+        for row in TextRows::open(path, self.options.longest_row()).map_err(io)? {
             let (line, bytes) = row.map_err(io)?;
             let raw = bytes.map_err(Fault::row).and_then(|bytes| parse(&bytes, &self.options.keys));
             let row = raw.and_then(|raw| pair(raw, self.options));
@@ -156,6 +166,7 @@ impl Reading<'_> {
         match row {
             Ok(pair) => {
                 if self.seen.insert(pair.content_hash()) {
+                    self.repeated_ids += usize::from(!self.ids.insert(pair.id.clone()));
                     self.pairs.push(pair);
                 }
             }

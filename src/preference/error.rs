@@ -103,6 +103,12 @@ pub enum Reason {
         /// What the parser said.
         detail: String,
     },
+    /// JSON, but not what the command reads.
+    #[error("{detail}")]
+    Unfit {
+        /// What is missing, of a wrong type, or too much.
+        detail: String,
+    },
     /// JSON, but no object.
     #[error("not a JSON object")]
     NotAnObject,
@@ -153,6 +159,9 @@ pub enum Reason {
         /// The role.
         role: String,
     },
+    /// Part of a turn that no judge is shown.
+    #[error("not shown to judges: write it into `content`, or leave it out of the row")]
+    Unread,
     /// One response is text, the other a list of turns, with no prompt to tell them apart.
     #[error("chosen and rejected must both be text or both be lists of turns where there is no prompt")]
     MixedForms,

@@ -14,6 +14,13 @@ pub struct ReadOptions {
     pub keys: Keys,
 }
 
+impl ReadOptions {
+    /// The longest row, in bytes.
+    pub fn longest_row(&self) -> usize {
+        self.max_cell_bytes.saturating_mul(4)
+    }
+}
+
 impl Default for ReadOptions {
     fn default() -> Self {
         Self { default_task: "chat".into(), skip_bad: 0, max_cell_bytes: 10_000_000, keys: Keys::default() }

@@ -174,6 +174,9 @@ fn message(turn: Turn, field: &str, limit: usize) -> Result<Message, Fault> {
         "tool" => Role::Tool,
         _ => return Err(Fault::field(&format!("{field}.role"), Reason::UnknownRole { role })),
     };
+    if let Some(unread) = turn.unread {
+        return Err(Fault::field(&format!("{field}.{unread}"), Reason::Unread));
+    }
     let field = format!("{field}.content");
     match turn.content {
         Cell::Text(text) => Ok(Message::new(role, checked(text, &field, limit)?)),

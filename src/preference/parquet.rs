@@ -10,7 +10,8 @@ use ::parquet::schema::types::Type;
 
 use super::error::PreferenceError;
 use super::options::Keys;
-use super::raw::{Cell, MOST_TURNS, RawRow, Turn};
+use super::pages::Pages;
+use super::raw::{Cell, MOST_TURNS, RawRow, Turn, UNREAD};
 
 /// The rows of a Parquet file, only the columns that matter.
 pub(super) struct ParquetRows<'a> {
@@ -21,15 +22,15 @@ pub(super) struct ParquetRows<'a> {
 
 impl<'a> ParquetRows<'a> {
     pub(super) fn open(path: &'a Path, keys: &'a Keys) -> Result<Self, PreferenceError> {
-        let file =
-            File::open(path).map_err(|source| PreferenceError::Io { path: path.to_owned(), source })?;
+        let io = |source| PreferenceError::Io { path: path.to_owned(), source };
+        let pages = File::open(path).and_then(Pages::new).map_err(io)?;
         let rows = guarded(path, || {
-            let reader = SerializedFileReader::new(file)?;
+            let reader = SerializedFileReader::new(pages.clone())?;
+            let matters = |name: &str| RawRow::default().cell(name, keys).is_some();
+            pages.keep_to(reader.metadata(), matters)?;
             let schema = reader.metadata().file_metadata().schema();
-            let mut row = RawRow::default();
             let columns = schema.get_fields().iter();
-            let wanted: Vec<_> =
-                columns.filter(|column| row.cell(column.name(), keys).is_some()).map(Arc::clone).collect();
+            let wanted: Vec<_> = columns.filter(|column| matters(column.name())).map(Arc::clone).collect();
             let projection = Type::group_type_builder(schema.name()).with_fields(wanted).build()?;
             RowIter::from_file_into(Box::new(reader)).project(Some(projection))
         })?;
@@ -79,11 +80,22 @@ fn turns(list: &List) -> Cell {
         Field::Group(fields) => {
             let named = |name: &str| fields.get_column_iter().find(|(column, _)| *column == name);
             let cell = |name| named(name).map_or(Cell::Absent, |(_, field)| scalar(field));
-            Turn { role: cell("role"), content: cell("content") }
+            let unread = UNREAD.into_iter().find(|name| named(name).is_some_and(|(_, field)| says(field)));
+            Turn { role: cell("role"), content: cell("content"), unread }
         }
         _ => Turn::default(),
     };
     Cell::Turns(list.elements().iter().map(turn).collect())
+}
+
+/// Whether a field holds anything at all.
+fn says(field: &Field) -> bool {
+    match field {
+        Field::Null => false,
+        Field::Str(text) => !text.is_empty(),
+        Field::ListInternal(list) => !list.elements().is_empty(),
+        _ => true,
+    }
 }
 
 fn scalar(field: &Field) -> Cell {

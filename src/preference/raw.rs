@@ -2,7 +2,9 @@
 
 use std::fmt;
 
-use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{
+    DeserializeOwned, DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor,
+};
 
 use super::error::{Fault, Reason};
 use super::nesting::Nesting;
@@ -58,19 +60,64 @@ pub(super) enum Cell {
     Other,
 }
 
+/// Fields of a turn that say something a judge would have to see, and does not: a turn that has one is refused, so that no
+/// response is judged by half of what it is. Null, empty text and empty lists say nothing.
+pub(super) const UNREAD: [&str; 2] = ["reasoning_content", "tool_calls"];
+
+impl Cell {
+    /// Whether there is anything in it.
+    fn says(&self) -> bool {
+        match self {
+            Self::Absent => false,
+            Self::Text(text) => !text.is_empty(),
+            Self::Turns(turns) => !turns.is_empty(),
+            Self::Number(_) | Self::TooManyTurns | Self::Other => true,
+        }
+    }
+}
+
 /// One turn of a conversation; what is no object is a turn of which nothing is known.
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct Turn {
     pub(super) role: Cell,
     pub(super) content: Cell,
+    /// The first of [`UNREAD`] that says something.
+    pub(super) unread: Option<&'static str>,
+}
+
+/// Reads one row of JSON as whatever a command needs.
+///
+/// # Errors
+/// Bytes that are no shallow JSON, a NUL character, or fields other than those of `T`.
+pub fn parse_row<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Reason> {
+    let text = text(bytes)?;
+    if holds_nul(text) {
+        return Err(Reason::ContainsNul);
+    }
+    serde_json::from_str(text).map_err(|error| reason(text, &error))
+}
+
+/// Whether a text of the JSON has a NUL character, which JSON can only write as an escape.
+fn holds_nul(json: &str) -> bool {
+    let mut rest = json;
+    while let Some((_, escape)) = rest.split_once('\\') {
+        if escape.starts_with("u0000") {
+            return true;
+        }
+        rest = escape.get(1..).unwrap_or_default();
+    }
+    false
+}
+
+/// The row as text that a parser may be let at.
+fn text(bytes: &[u8]) -> Result<&str, Reason> {
+    let text = std::str::from_utf8(bytes).map_err(|_| Reason::NotUtf8)?;
+    if Nesting::deepest(bytes) > DEEPEST { Err(Reason::TooDeep) } else { Ok(text) }
 }
 
 /// Reads one row of JSON.
 pub(super) fn parse(bytes: &[u8], keys: &Keys) -> Result<RawRow, Fault> {
-    let text = std::str::from_utf8(bytes).map_err(|_| Fault::row(Reason::NotUtf8))?;
-    if Nesting::deepest(bytes) > DEEPEST {
-        return Err(Fault::row(Reason::TooDeep));
-    }
+    let text = text(bytes).map_err(Fault::row)?;
     let mut json = serde_json::Deserializer::from_str(text);
     let parsed = RowSeed(keys).deserialize(&mut json).and_then(|row| json.end().map(|()| row));
     parsed.map_err(|error| Fault::row(reason(text, &error)))
@@ -84,6 +131,7 @@ fn reason(text: &str, error: &serde_json::Error) -> Reason {
             Reason::LoneSurrogate
         }
         () if error.is_data() && !text.trim_start().starts_with('{') => Reason::NotAnObject,
+        () if error.is_data() => Reason::Unfit { detail },
         () => Reason::NotJson { detail },
     }
 }
@@ -191,6 +239,10 @@ impl<'de> Visitor<'de> for CellSeed {
             match (self.0, name.as_str()) {
                 (Inside::List, "role") => turn.role = fields.next_value_seed(CellSeed(Inside::Turn))?,
                 (Inside::List, "content") => turn.content = fields.next_value_seed(CellSeed(Inside::Turn))?,
+                (Inside::List, name) if UNREAD.contains(&name) => {
+                    let says = fields.next_value_seed(CellSeed(Inside::Row))?.says();
+                    turn.unread = turn.unread.or(UNREAD.into_iter().find(|unread| says && *unread == name));
+                }
                 _ => drop(fields.next_value::<IgnoredAny>()?),
             }
         }

@@ -10,7 +10,7 @@ use super::error::Reason;
 use super::nesting::Nesting;
 
 /// Where a row starts (a line, from 1) and its bytes, or why it has none.
-pub(super) type TextRow = (usize, Result<Vec<u8>, Reason>);
+pub type TextRow = (usize, Result<Vec<u8>, Reason>);
 
 /// How a file holds its rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,16 +22,20 @@ enum Layout {
 }
 
 /// The rows of one text file.
-pub(super) struct Rows {
+pub struct TextRows {
     input: Box<dyn BufRead>,
     layout: Layout,
     line: usize,
     limit: usize,
 }
 
-impl Rows {
-    /// Opens `.jsonl` or `.json`, plain, `.gz` or `.zst`. A `.json` file is an array if it starts like one, else lines.
-    pub(super) fn open(path: &Path, limit: usize) -> io::Result<Self> {
+impl TextRows {
+    /// Opens `.jsonl` or `.json`, plain, `.gz` or `.zst`. A `.json` file is an array if it starts like one, else lines. Of a
+    /// row longer than `limit` bytes no more than that is held.
+    ///
+    /// # Errors
+    /// A file that cannot be opened or read.
+    pub fn open(path: &Path, limit: usize) -> io::Result<Self> {
         let file = File::open(path)?;
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let input: Box<dyn Read> = match path.extension().and_then(|extension| extension.to_str()) {
@@ -80,6 +84,9 @@ impl Rows {
             self.input.skip_until(b'\n')?;
             return Ok(Some((start, Err(Reason::OversizedRow { limit: self.limit }))));
         }
+        // A line that is cut short ends where it ends, not with a line end inside its last text.
+        let whole = bytes.trim_ascii_end().len();
+        bytes.truncate(whole);
         Ok(Some((start, Ok(bytes))))
     }
 
@@ -119,7 +126,7 @@ impl Rows {
     }
 }
 
-impl Iterator for Rows {
+impl Iterator for TextRows {
     type Item = io::Result<TextRow>;
 
     fn next(&mut self) -> Option<Self::Item> {

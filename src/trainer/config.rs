@@ -3,6 +3,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::TrainError;
+use crate::checkpoint::Scan;
 use crate::evaluation::Judging;
 use crate::grpo::{AdvantageConfig, LossConfig};
 use crate::optimizer::OptimizerConfig;
@@ -42,6 +43,8 @@ pub struct ModelConfig {
     pub path: Option<PathBuf>,
     /// Storage of weights and activations: `f32` (default), `bf16`, `f64`.
     pub dtype: ModelDtype,
+    /// Whether loaded weights are looked at: `finite` (default: NaN and infinity are errors) or `skip`.
+    pub scan: Scan,
 }
 
 /// Storage of weights and activations.
@@ -73,8 +76,10 @@ pub struct DataConfig {
     pub skip_bad: usize,
     /// Longest judge prompt, tokens. Default 1024.
     pub max_prompt_tokens: usize,
-    /// What happens to pairs with a longer prompt: `error` (default) or `drop` (counted).
+    /// What happens to pairs with a longer prompt: `error` (default), `drop` or `truncate` (both counted).
     pub overlong: Overlong,
+    /// Ids that stand twice, and held-out prompts that training text repeats: `warn` (default) or `deny`.
+    pub contaminated: Contaminated,
 }
 
 /// What happens to a pair whose prompt is too long.
@@ -86,6 +91,19 @@ pub enum Overlong {
     Error,
     /// The pair is left out, and counted.
     Drop,
+    /// Its conversation loses its beginning, for both sides alike, and the pair is counted.
+    Truncate,
+}
+
+/// What happens where ids stand twice or training text repeats a held-out prompt.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Contaminated {
+    /// The run says so and starts.
+    #[default]
+    Warn,
+    /// The run does not start.
+    Deny,
 }
 
 /// The cold start: reading, then the output grammar.
@@ -244,6 +262,7 @@ impl Default for DataConfig {
             skip_bad: 0,
             max_prompt_tokens: 1024,
             overlong: Overlong::Error,
+            contaminated: Contaminated::Warn,
         }
     }
 }

@@ -3,7 +3,7 @@ use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
-use super::config::Overlong;
+use super::overlong::{Fit, fit};
 use super::{DataConfig, TrainError};
 use crate::evaluation::{Judge, PreparedPair};
 use crate::preference::PreferencePair;
@@ -13,6 +13,8 @@ use crate::preference::PreferencePair;
 pub struct TrainingData {
     /// What the policy learns from.
     pub train: Vec<PreparedPair>,
+    /// Characters that were cut from the beginning of each training pair's conversation.
+    pub cut: Vec<usize>,
     /// For the curve and the choice of the best checkpoint.
     pub validation: Vec<PreparedPair>,
     /// Judged before and after reinforcement learning only.
@@ -36,15 +38,18 @@ pub struct Lengths {
     pub longest: usize,
     /// Pairs left out because a prompt was longer than the limit.
     pub dropped: usize,
+    /// Pairs whose conversation was cut at its beginning because a prompt was longer than the limit.
+    #[serde(default)]
+    pub truncated: usize,
 }
 
 impl Lengths {
-    fn of(mut lengths: Vec<usize>, dropped: usize) -> Self {
+    fn of(self, mut lengths: Vec<usize>) -> Self {
         lengths.sort_unstable();
         let at = |share: f64| {
             lengths.get(((lengths.len().max(1) - 1) as f64 * share) as usize).copied().unwrap_or(0)
         };
-        Self { prompts: lengths.len(), median: at(0.5), p95: at(0.95), longest: at(1.0), dropped }
+        Self { prompts: lengths.len(), median: at(0.5), p95: at(0.95), longest: at(1.0), ..self }
     }
 }
 
@@ -52,33 +57,37 @@ impl TrainingData {
     /// Encodes train, validation and held-out pairs.
     ///
     /// # Errors
-    /// When a pair can't be put to the judge, or is too long and may not be dropped.
+    /// When a pair can't be put to the judge, or is too long and may be neither dropped nor cut.
     pub fn prepare(
         judge: &Judge,
         [train, validation, held_out]: [Vec<PreferencePair>; 3],
         hash: String,
         config: &DataConfig,
     ) -> Result<Self, TrainError> {
-        let (mut lengths, mut dropped) = (Vec::new(), 0);
-        let mut fit = |pairs| -> Result<Vec<PreparedPair>, TrainError> {
-            let mut fitting = Vec::new();
-            for prepared in judge.prepare(pairs)? {
-                let tokens = prepared.prompts.each_ref().map(|prompt| prompt.len());
-                let longest = tokens[0].max(tokens[1]);
-                lengths.extend(tokens);
-                match (longest > config.max_prompt_tokens, config.overlong) {
-                    (false, _) => fitting.push(prepared),
-                    (true, Overlong::Drop) => dropped += 1,
-                    (true, Overlong::Error) => {
-                        let (id, limit) = (prepared.pair.id, config.max_prompt_tokens);
-                        return Err(TrainError::Overlong { id, tokens: longest, limit });
+        let mut lengths = Lengths::default();
+        let mut tokens = Vec::new();
+        let mut fitting = |pairs: Vec<PreferencePair>| -> Result<Vec<(PreparedPair, usize)>, TrainError> {
+            let mut fitting = Vec::with_capacity(pairs.len());
+            for pair in pairs {
+                let (prepared, cut) = match fit(judge, pair, config.max_prompt_tokens, config.overlong)? {
+                    Fit::Whole(prepared) => (prepared, 0),
+                    Fit::Cut(prepared, cut) => (prepared, cut),
+                    Fit::Left => {
+                        lengths.dropped += 1;
+                        continue;
                     }
-                }
+                };
+                lengths.truncated += usize::from(cut > 0);
+                tokens.extend(prepared.prompts.each_ref().map(|prompt| prompt.len()));
+                fitting.push((prepared, cut));
             }
             Ok(fitting)
         };
-        let (train, validation, held_out) = (fit(train)?, fit(validation)?, fit(held_out)?);
-        Ok(Self { train, validation, held_out, hash, lengths: Lengths::of(lengths, dropped) })
+        let (train, cut) = fitting(train)?.into_iter().unzip();
+        let whole =
+            |fitted: Vec<(PreparedPair, usize)>| fitted.into_iter().map(|(prepared, _)| prepared).collect();
+        let (validation, held_out) = (whole(fitting(validation)?), whole(fitting(held_out)?));
+        Ok(Self { train, cut, validation, held_out, hash, lengths: lengths.of(tokens) })
     }
 }
 

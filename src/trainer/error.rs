@@ -52,7 +52,7 @@ pub enum TrainError {
     },
     /// A pair's prompt is longer than the limit.
     #[error(
-        "pair {id}: its judge prompt has {tokens} tokens, data.max_prompt_tokens is {limit}; raise it, or set data.overlong = \"drop\""
+        "pair {id}: its judge prompt has {tokens} tokens, {limit} is the most (data.max_prompt_tokens, the model's positions); raise it, or set data.overlong to \"drop\" or \"truncate\" (which cuts conversations, not responses)"
     )]
     Overlong {
         /// The pair.
@@ -61,6 +61,12 @@ pub enum TrainError {
         tokens: usize,
         /// The limit.
         limit: usize,
+    },
+    /// Text or ids of the data repeat, and that is denied.
+    #[error("data: {reason} (data.contaminated is \"deny\")")]
+    Contaminated {
+        /// What repeats, with counts.
+        reason: String,
     },
     /// Loss or gradient were not finite too often in a row.
     #[error(

@@ -7,7 +7,9 @@ mod error;
 mod learner;
 mod metrics;
 mod outcome;
+mod overlong;
 mod page;
+mod pairs;
 mod progress;
 mod run;
 mod run_folder;
@@ -16,13 +18,15 @@ pub mod sft;
 pub mod step;
 
 pub use config::{
-    CheckpointConfig, DataConfig, EvaluationConfig, ModelConfig, ModelDtype, Overlong, RlConfig,
-    RolloutConfig, SftConfig, TrainConfig,
+    CheckpointConfig, Contaminated, DataConfig, EvaluationConfig, ModelConfig, ModelDtype, Overlong,
+    RlConfig, RolloutConfig, SftConfig, TrainConfig,
 };
 pub use data::{Lengths, TrainingData, epoch_order};
 pub use error::TrainError;
 pub use learner::{Learner, Objective, Pass, PassLimits, log_probabilities};
 pub use outcome::{BaselineRow, Outcome};
+pub use overlong::{Fit, fit};
+pub use pairs::DataReport;
 pub use progress::{Clock, Evaluated, Observer, Phase, Progress};
 pub use run::{Ended, HeldOutRun, Run, carve};
 pub use run_folder::{Allowed, JudgedResponse, JudgedSample, Resume, RunFolder, Standing, When};

@@ -2,7 +2,7 @@ use serde::{Deserialize, Serialize};
 
 use super::progress::{Evaluated, Progress};
 use super::run::{HeldOutRun, credits};
-use super::{Lengths, Setup, TrainConfig, TrainError};
+use super::{DataReport, Lengths, Setup, TrainConfig, TrainError};
 use crate::evaluation::{Unread, nulls};
 use crate::report::{Estimate, Table, Unit, paired_bootstrap};
 
@@ -20,6 +20,9 @@ pub struct Outcome {
     pub pairs: [usize; 3],
     /// Hash of all pairs.
     pub data_hash: String,
+    /// What was noticed about the data.
+    #[serde(default)]
+    pub data: DataReport,
     /// Token lengths of the judge prompts.
     pub lengths: Lengths,
     /// Share of the embedded reading text's answers that are right; none where other data was used.
@@ -78,6 +81,7 @@ impl Outcome {
             parameters: setup.model.parameters(),
             pairs: [data.train.len(), data.validation.len(), data.held_out.len()],
             data_hash: data.hash.clone(),
+            data: setup.noticed.clone(),
             lengths: data.lengths.clone(),
             reading_share_right: (!setup.cold_start.is_empty()).then_some(config.sft.share_right),
             before: progress.before.clone(),

@@ -4,7 +4,6 @@ use super::progress::{Clock, Evaluated, Observer, Phase, Progress};
 use super::run_folder::{RunFolder, Standing, When};
 use super::step::{self, Method, StepReport};
 use super::{Setup, TrainConfig, TrainError, data, metrics, sft};
-use crate::checkpoint::Scan;
 use crate::device::Stream;
 use crate::evaluation::{Comparison, PreparedPair, Unread};
 use crate::optimizer::Update;
@@ -65,7 +64,7 @@ impl<'a> Run<'a> {
         let memory = Arena::new("phase", &device, planned[1].peak());
         let (mut learner, reference) = models(config, setup, stream, &mut model)?;
         match &setup.folder {
-            Some(folder) => learner.model.read(folder, Scan::Finite)?,
+            Some(folder) => learner.model.read(folder, config.model.scan)?,
             None => learner.model.initialise(&learner.stream, config.seed)?,
         }
         learner.refresh_master();
@@ -199,7 +198,11 @@ impl<'a> Run<'a> {
         let report = step::step(&mut self.learner, method, &pairs, number, &mut self.memory)?;
         self.after_update(&report.update)?;
         self.progress.step += 1;
-        Ok(self.account(&report, (began, (self.clock.0)())))
+        let cut = rows.iter().filter(|&&row| self.setup.data.cut[row] > 0).count();
+        let row = self.account(&report, (began, (self.clock.0)()));
+        Ok(row
+            .with("pairs/truncated", cut as f64)
+            .with("pairs/dropped", self.setup.data.lengths.dropped as f64))
     }
 
     fn account(&mut self, report: &StepReport, (began, now): (f64, f64)) -> Row {

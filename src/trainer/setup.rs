@@ -3,12 +3,13 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::cold_start;
+use super::pairs::Pairs;
 use super::sft::SftRow;
-use super::{ModelDtype, TrainConfig, TrainError, TrainingData};
+use super::{DataReport, ModelDtype, TrainConfig, TrainError, TrainingData};
 use crate::checkpoint::ModelFolder;
-use crate::demo::{self, Split};
+use crate::demo;
 use crate::evaluation::Judge;
-use crate::preference::{self, PreferencePair, ReadOptions};
+use crate::preference::{PreferencePair, RowError};
 use crate::qwen3::{Config, Model};
 use crate::rubric::RubricSet;
 use crate::tensor::DType;
@@ -32,6 +33,10 @@ pub struct Setup {
     pub cold_start: Vec<SftRow>,
     /// The pairs as they were read, for judges that read nothing but their looks: training and held-out.
     pub pairs: [Vec<PreferencePair>; 2],
+    /// What was noticed about the data.
+    pub noticed: DataReport,
+    /// Rows that were no pair.
+    pub rejects: Vec<RowError>,
 }
 
 impl ModelDtype {
@@ -59,12 +64,12 @@ impl Setup {
         let max_new_tokens = config.rollout.max_new_tokens;
         let judge =
             Judge { rubric: rubrics(config)?, tokenizer, chat: ChatOptions::default(), max_new_tokens };
-        let (splits, hash) = pairs(config)?;
+        let Pairs { splits, hash, noticed, rejects } = Pairs::read(config)?;
         let pairs = [splits[0].clone(), splits[2].clone()];
         let data = TrainingData::prepare(&judge, splits, hash, &config.data)?;
         let cold_start =
             if config.sft.steps == 0 { Vec::new() } else { cold_start::rows(config, &judge, &data.train)? };
-        let setup = Self { model, folder, judge, data, cold_start, pairs };
+        let setup = Self { model, folder, judge, data, cold_start, pairs, noticed, rejects };
         setup.check(config)?;
         Ok(setup)
     }
@@ -114,31 +119,6 @@ fn rubrics(config: &TrainConfig) -> Result<RubricSet, TrainError> {
         Some(path) => own.replaced_by(RubricSet::from_dir(path)?),
         None => own,
     })
-}
-
-/// Training, validation and held-out pairs, and the hash of all of them.
-fn pairs(config: &TrainConfig) -> Result<([Vec<PreferencePair>; 3], String), TrainError> {
-    let evaluation = &config.evaluation;
-    let Some(path) = &config.data.path else {
-        let train = demo::pairs(config.seed, Split::Train, config.data.demo_pairs);
-        let mut validation =
-            demo::pairs(0, Split::HeldOut, evaluation.validation_pairs + evaluation.held_out_pairs);
-        let held_out = validation.split_off(evaluation.validation_pairs);
-        let hash = preference::data_hash(train.iter().chain(&validation).chain(&held_out));
-        return Ok(([train, validation, held_out], hash.to_hex().to_string()));
-    };
-    let options = ReadOptions {
-        default_task: config.data.task.clone(),
-        skip_bad: config.data.skip_bad,
-        ..ReadOptions::default()
-    };
-    let dataset = preference::read(path, &options)?;
-    let (train, mut rest) = preference::split(dataset.pairs, config.data.held_out_share);
-    rest.sort_by_key(|pair| *pair.content_hash().as_bytes());
-    rest.truncate(evaluation.validation_pairs + evaluation.held_out_pairs);
-    let validation = rest.len().min(evaluation.validation_pairs);
-    let held_out = rest.split_off(validation);
-    Ok(([train, rest, held_out], dataset.hash.to_hex().to_string()))
 }
 
 /// `config.json` of a model as JSON.

@@ -46,8 +46,16 @@ impl Ended {
 /// Runs the program on one thread.
 pub(crate) fn patarm(arguments: &[&str]) -> Ended {
     let mut command = assert_cmd::Command::cargo_bin("patarm").unwrap();
-    let output = command.args(arguments).args(["--threads", "1"]).output().unwrap();
-    Ended::of(&output)
+    Ended::of(&command.args(arguments).args(["--threads", "1"]).output().unwrap())
+}
+
+/// Runs the program with at most so many megabytes of memory of its own (files that it maps are not counted) and ten seconds of
+/// processor time: beyond either it is ended, not by its own exit code.
+pub(crate) fn within(megabytes: usize, arguments: &[&str]) -> Ended {
+    let limits = format!("ulimit -d {}; ulimit -t 10; exec \"$0\" \"$@\"", megabytes * 1024);
+    let mut command = assert_cmd::Command::new("sh");
+    command.args(["-c", &limits]).arg(assert_cmd::cargo::cargo_bin!("patarm"));
+    Ended::of(&command.args(arguments).args(["--threads", "1"]).output().unwrap())
 }
 
 /// A temporary folder with names for what is in it.

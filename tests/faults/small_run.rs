@@ -12,8 +12,8 @@ use patarm::report::{Origin, Row};
 use patarm::tokenizer::ChatOptions;
 use patarm::trainer::sft::SftRow;
 use patarm::trainer::{
-    Allowed, Clock, Evaluated, Observer, Progress, Resume, Run, RunFolder, Setup, TrainConfig, TrainError,
-    TrainingData,
+    Allowed, Clock, DataReport, Evaluated, Observer, Progress, Resume, Run, RunFolder, Setup, TrainConfig,
+    TrainError, TrainingData,
 };
 use patarm::{demo, preference};
 
@@ -73,7 +73,8 @@ pub(crate) fn new_setup() -> Setup {
     let cold_start = train.iter().map(row).collect();
     let pairs = [train.clone(), held_out.clone()];
     let data = TrainingData::prepare(&judge, [train, validation, held_out], hash, &config.data).unwrap();
-    Setup { model, folder: None, judge, data, cold_start, pairs }
+    let (noticed, rejects) = (DataReport::default(), Vec::new());
+    Setup { model, folder: None, judge, data, cold_start, pairs, noticed, rejects }
 }
 
 /// Hears a run, and asks it to stop after a step.

@@ -73,11 +73,11 @@ fn chat_without_control_strings_equals_the_published_template() {
 
 /// A fixture that our messages can express: no tools, no reasoning field, no tags in its contents.
 fn plain_chat(fixture: &Value) -> Option<(Vec<Message>, ChatOptions)> {
-    let messages: Vec<Message> = serde_json::from_value(fixture["messages"].clone()).unwrap();
     let text = fixture["messages"].to_string();
     if ["reasoning_content", "tool_calls", "<think>"].iter().any(|key| text.contains(key)) {
         return None;
     }
+    let messages: Vec<Message> = serde_json::from_value(fixture["messages"].clone()).unwrap();
     let generation_prompt = match fixture["add_generation_prompt"] == true {
         true => GenerationPrompt::Add,
         false => GenerationPrompt::Omit,
