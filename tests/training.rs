@@ -133,3 +133,26 @@ fn a_run_leaves_everything_that_people_look_for() {
             && String::from_utf8_lossy(&other.stderr).contains("-> 0.5")
     );
 }
+
+#[test]
+fn bradley_terry_baseline_learns_from_the_same_pairs_and_resumes_bit_for_bit() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let kind = ["--baseline", "bradley-terry"];
+    let whole = folder.path().join("whole");
+    let result = finish(train(&whole, &kind));
+    assert_eq!(result["baseline"], "bradley-terry");
+    assert_eq!(result["after"]["overall"]["pairs"], 8);
+    assert_eq!(result["after"]["overall"]["judgements"], 0, "it writes nothing");
+    assert!(result["after"]["overall"]["accuracy"]["value"].is_f64());
+    let rows = std::fs::read_to_string(whole.join("metrics.jsonl")).expect("metrics");
+    let last: Value = serde_json::from_str(rows.lines().last().expect("a row")).expect("JSON");
+    assert_eq!(last["phase"], "bradley_terry");
+    assert!(last["grad_norm"].as_f64().is_some_and(|norm| norm > 0.0), "{last}");
+
+    let newest = checkpoints(&whole).pop().expect("a checkpoint");
+    std::fs::remove_dir_all(newest).expect("removed");
+    let expected = weights(&whole);
+    let again = finish(train(&whole, &[&kind[..], &["--resume"]].concat()));
+    assert_eq!(again["after"], result["after"]);
+    assert_ne!(weights(&whole), expected, "the run went on");
+}

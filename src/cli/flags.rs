@@ -1,3 +1,4 @@
+use std::ffi::OsStr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -86,8 +87,8 @@ impl Flags {
 }
 
 /// A path as a TOML string: one that looks like a number stays a path.
-pub(super) fn quoted(path: &Option<PathBuf>) -> Option<String> {
-    path.as_ref().map(|path| toml::Value::String(path.display().to_string()).to_string())
+pub(super) fn quoted<T: AsRef<OsStr>>(text: &Option<T>) -> Option<String> {
+    text.as_ref().map(|text| toml::Value::String(text.as_ref().to_string_lossy().into_owned()).to_string())
 }
 
 fn device(text: &str) -> Result<DeviceChoice, String> {

@@ -30,6 +30,9 @@ pub(super) struct Train {
     /// Hugging Face folder of a Qwen3 model; without it the embedded demo model.
     #[arg(long, value_name = "DIR")]
     model: Option<PathBuf>,
+    /// Train a reward model of another kind on the same base and pairs, to compare with.
+    #[arg(long, value_name = "KIND", value_parser = ["bradley-terry"])]
+    baseline: Option<String>,
     /// Run folder.
     #[arg(long, value_name = "DIR", default_value = "runs/train")]
     out: PathBuf,
@@ -65,6 +68,7 @@ impl Train {
             ("model.path", quoted(&self.model)),
             ("data.skip_bad", self.skip_bad.map(|count| count.to_string())),
             ("data.contaminated", self.deny_contamination.then(|| "deny".into())),
+            ("rl.baseline", quoted(&self.baseline)),
         ];
         self.flags.settings(&layers, &typed, overrides)
     }

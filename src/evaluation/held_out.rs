@@ -108,6 +108,16 @@ pub struct HeldOut {
 }
 
 impl HeldOut {
+    /// Counts pairs of which only the standing is known: judges that write nothing.
+    pub fn of_standings<'a>(pairs: impl IntoIterator<Item = (&'a str, Standing)>) -> Self {
+        let mut held_out = Self::default();
+        for (task, standing) in pairs {
+            held_out.overall.tally.count(standing);
+            held_out.per_task.entry(task.to_owned()).or_default().tally.count(standing);
+        }
+        held_out
+    }
+
     /// Counts every pair once overall and once in its task.
     pub fn of<'a>(pairs: impl IntoIterator<Item = &'a JudgedPair>) -> Self {
         let mut held_out = Self::default();

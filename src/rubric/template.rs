@@ -32,12 +32,12 @@ impl Template {
 }
 
 impl Task {
-    /// A judgement that keeps to the output grammar and holds no truth: criterion, remark and score (a whole number from 1
-    /// to 10) are drawn by `below`, which gives an index below its argument.
+    /// A judgement that keeps to the output grammar and holds no truth: criterion, remark and score are drawn by
+    /// `below`, which gives an index below its argument. Scores are whole numbers from 1 to 9: one digit, drawn at once.
     pub fn template_judgement(&self, below: &mut dyn FnMut(usize) -> usize) -> Verdict {
         let Template { criteria, remarks } = &self.template;
         let (criterion, remark) = (&criteria[below(criteria.len())], &remarks[below(remarks.len())]);
-        judgement(criterion, remark, Score::new((1 + below(10)) as f64).expect("1 to 10 are scores"))
+        judgement(criterion, remark, Score::new((1 + below(9)) as f64).expect("1 to 9 are scores"))
     }
 }
 

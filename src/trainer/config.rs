@@ -35,6 +35,14 @@ pub struct TrainConfig {
     pub checkpoint: CheckpointConfig,
 }
 
+/// A reward model to compare with, on the same base and the same pairs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Baseline {
+    /// A scalar reward, trained by -ln sigmoid(chosen - rejected).
+    BradleyTerry,
+}
+
 /// Which model is trained.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -142,6 +150,8 @@ pub struct RolloutConfig {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RlConfig {
+    /// What learns from the pairs in place of PAR, with these steps, pairs and optimizer; none by default.
+    pub baseline: Option<Baseline>,
     /// Optimizer steps.
     pub steps: u64,
     /// Pairs of a step: each gives 2 n judgements. Default 32.
@@ -290,6 +300,7 @@ impl Default for RolloutConfig {
 impl Default for RlConfig {
     fn default() -> Self {
         Self {
+            baseline: None,
             steps: 400,
             pairs: 32,
             advantage: AdvantageConfig::default(),

@@ -1,5 +1,6 @@
 //! What a step is recorded as. Names follow TRL where it has one.
 
+use super::baseline::BaselineStep;
 use super::sft::SftStep;
 use super::step::StepReport;
 use crate::optimizer::Update;
@@ -15,6 +16,16 @@ pub(super) fn supervised(report: &SftStep, step: u64, (began, now): (f64, f64)) 
         .with("tokens", report.targets as f64)
         .with("tokens_per_second", report.rows as f64 / seconds)
         .with("step_time", seconds);
+    with_update(row, &report.update)
+}
+
+/// The row of a step of the Bradley-Terry baseline between two times.
+pub(super) fn bradley_terry(report: &BaselineStep, step: u64, (began, now): (f64, f64)) -> Row {
+    let row = Row::new(step, "bradley_terry", now)
+        .with("loss", report.loss)
+        .with("tokens", report.tokens as f64)
+        .with("tokens_per_second", report.tokens as f64 / (now - began))
+        .with("step_time", now - began);
     with_update(row, &report.update)
 }
 

@@ -1,5 +1,6 @@
 //! The training step that reads in the order of the data path ([`step`]: start here), and the run around it.
 
+mod baseline;
 mod cold_start;
 mod config;
 mod data;
@@ -18,8 +19,8 @@ pub mod sft;
 pub mod step;
 
 pub use config::{
-    CheckpointConfig, Contaminated, DataConfig, EvaluationConfig, ModelConfig, ModelDtype, Overlong,
-    RlConfig, RolloutConfig, SftConfig, TrainConfig,
+    Baseline, CheckpointConfig, Contaminated, DataConfig, EvaluationConfig, ModelConfig, ModelDtype,
+    Overlong, RlConfig, RolloutConfig, SftConfig, TrainConfig,
 };
 pub use data::{Lengths, TrainingData, epoch_order};
 pub use error::TrainError;

@@ -1,8 +1,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::progress::{Evaluated, Progress};
-use super::run::{HeldOutRun, credits};
-use super::{DataReport, Lengths, Setup, TrainConfig, TrainError};
+use super::run::HeldOutRun;
+use super::{Baseline, DataReport, Lengths, Setup, TrainConfig, TrainError};
 use crate::evaluation::{Unread, nulls};
 use crate::report::{Estimate, Table, Unit, paired_bootstrap};
 
@@ -14,6 +14,9 @@ const RESAMPLES: u32 = 2000;
 pub struct Outcome {
     /// Seed of the run.
     pub seed: u64,
+    /// What learned in place of reinforcement learning, if anything.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub baseline: Option<Baseline>,
     /// Weights of the model.
     pub parameters: usize,
     /// Training, validation and held-out pairs.
@@ -72,12 +75,13 @@ impl Outcome {
         (best_step, after): (u64, &HeldOutRun),
     ) -> Result<Self, TrainError> {
         let data = &setup.data;
-        let now = credits(&after.comparison);
+        let now = &after.credits;
         let before = &progress.before_credits;
         let comparable = !now.is_empty() && before.len() == now.len();
-        let change = comparable.then(|| paired_bootstrap(before, &now, RESAMPLES, config.seed));
+        let change = comparable.then(|| paired_bootstrap(before, now, RESAMPLES, config.seed));
         Ok(Self {
             seed: config.seed,
+            baseline: config.rl.baseline,
             parameters: setup.model.parameters(),
             pairs: [data.train.len(), data.validation.len(), data.held_out.len()],
             data_hash: data.hash.clone(),

@@ -1,3 +1,4 @@
+use super::Baseline;
 use super::outcome::Outcome;
 use super::progress::Evaluated;
 use super::run_folder::{JudgedResponse, JudgedSample, When};
@@ -18,7 +19,10 @@ impl Outcome {
     ) -> RunReport {
         let curve: Vec<&Evaluated> = self.curve.iter().collect();
         RunReport {
-            title: "A judge learns from pairs".into(),
+            title: match self.baseline {
+                None => "A judge learns from pairs".into(),
+                Some(Baseline::BradleyTerry) => "A Bradley-Terry reward model learns from pairs".into(),
+            },
             summary: self.summary(),
             headline: self.headline(),
             accuracy: curves(&curve),
@@ -37,8 +41,12 @@ impl Outcome {
 
     fn summary(&self) -> String {
         let [train, validation, held_out] = self.pairs;
+        let learned = match self.baseline {
+            None => "PAR with GRPO",
+            Some(Baseline::BradleyTerry) => "Bradley-Terry",
+        };
         format!(
-            "{} weights, seed {}: {} steps of cold start and {} steps of PAR with GRPO on {train} pairs, in {:.0} seconds. \
+            "{} weights, seed {}: {} steps of cold start and {} steps of {learned} on {train} pairs, in {:.0} seconds. \
              The curves show {validation} validation pairs; the weights of step {} were best there, and are judged on \
              {held_out} held-out pairs.",
             self.parameters, self.seed, self.steps[0], self.steps[1], self.seconds, self.best_step

@@ -1,6 +1,6 @@
 use serde::{Deserialize, Serialize};
 
-use crate::evaluation::{Comparison, Summary, Unread};
+use crate::evaluation::{Comparison, HeldOut, Summary, Unread};
 use crate::report::Row;
 
 /// Which part of a run a step belongs to.
@@ -11,6 +11,8 @@ pub enum Phase {
     Sft,
     /// Reinforcement learning.
     Rl,
+    /// The Bradley-Terry baseline, in place of it.
+    BradleyTerry,
 }
 
 impl Phase {
@@ -19,6 +21,7 @@ impl Phase {
         match self {
             Self::Sft => "sft",
             Self::Rl => "rl",
+            Self::BradleyTerry => "bradley_terry",
         }
     }
 }
@@ -39,8 +42,6 @@ pub struct Evaluated {
 impl Evaluated {
     /// What a comparison came to.
     pub fn of(step: u64, comparison: &Comparison) -> Self {
-        let held_out = &comparison.held_out;
-        let tasks = held_out.per_task.iter().map(|(task, f)| (task.clone(), f.summary(Unread::Wrong)));
         let mut histogram = [[0; 10]; 2];
         for pair in &comparison.judged {
             for (counts, judgements) in histogram.iter_mut().zip([&pair.chosen, &pair.rejected]) {
@@ -49,7 +50,14 @@ impl Evaluated {
                 }
             }
         }
-        Self { step, overall: held_out.overall.summary(Unread::Wrong), tasks: tasks.collect(), histogram }
+        Self { histogram, ..Self::of_standings(step, &comparison.held_out) }
+    }
+
+    /// The same where there are no scores on the scale: the histogram is empty.
+    pub fn of_standings(step: u64, held_out: &HeldOut) -> Self {
+        let tasks = held_out.per_task.iter().map(|(task, f)| (task.clone(), f.summary(Unread::Wrong)));
+        let overall = held_out.overall.summary(Unread::Wrong);
+        Self { step, overall, tasks: tasks.collect(), histogram: [[0; 10]; 2] }
     }
 
     /// Overall accuracy; 0 where no pair counts.

@@ -3,12 +3,13 @@ use super::outcome::Outcome;
 use super::progress::{Clock, Evaluated, Observer, Phase, Progress};
 use super::run_folder::{RunFolder, Standing, When};
 use super::step::{self, Method, StepReport};
-use super::{Setup, TrainConfig, TrainError, data, metrics, sft};
+use super::{Baseline, Setup, TrainConfig, TrainError, baseline, data, metrics, sft};
 use crate::device::Stream;
-use crate::evaluation::{Comparison, PreparedPair, Unread};
+use crate::evaluation::{Comparison, HeldOut, JudgedPair, PreparedPair, Unread};
 use crate::optimizer::Update;
 use crate::qwen3::Model;
 use crate::report::Row;
+use crate::reward;
 use crate::rollout::{Engine, Sampler};
 use crate::tensor::{Arena, ArenaError};
 
@@ -42,8 +43,10 @@ pub enum Ended {
 pub struct HeldOutRun {
     /// The numbers.
     pub evaluated: Evaluated,
-    /// The judgements.
-    pub comparison: Comparison,
+    /// What each pair earned: 1 for a win, one half for a tie, 0 otherwise.
+    pub credits: Vec<f64>,
+    /// The judgements; none of a judge that writes nothing.
+    pub comparison: Option<Comparison>,
 }
 
 impl<'a> Run<'a> {
@@ -118,6 +121,7 @@ impl<'a> Run<'a> {
             let row = match self.phase() {
                 Phase::Sft => self.supervised()?,
                 Phase::Rl => self.reinforce()?,
+                Phase::BradleyTerry => self.compare_rewards()?,
             };
             self.progress.seconds = (self.clock.0)() - self.started;
             folder.record(&row).iter().for_each(|notice| observer.notice(notice));
@@ -132,7 +136,11 @@ impl<'a> Run<'a> {
     }
 
     fn phase(&self) -> Phase {
-        if self.progress.step < self.config.sft.steps { Phase::Sft } else { Phase::Rl }
+        match self.config.rl.baseline {
+            _ if self.progress.step < self.config.sft.steps => Phase::Sft,
+            None => Phase::Rl,
+            Some(Baseline::BradleyTerry) => Phase::BradleyTerry,
+        }
     }
 
     /// Between the phases: the model is judged, becomes the reference, and its optimizer starts anew.
@@ -147,14 +155,9 @@ impl<'a> Run<'a> {
         }
         let before = self.held_out()?;
         observer.evaluated("held-out", &before.evaluated);
-        folder.keep_samples(
-            When::Before,
-            &self.setup.data.held_out,
-            &before.comparison,
-            self.config.evaluation.samples,
-        )?;
+        self.keep_samples(folder, When::Before, &before)?;
         self.progress.before = Some(before.evaluated);
-        self.progress.before_credits = credits(&before.comparison);
+        self.progress.before_credits = before.credits;
         self.validate(observer)?;
         Ok(())
     }
@@ -181,12 +184,38 @@ impl<'a> Run<'a> {
         Ok(metrics::supervised(&report, self.progress.step, (began, now)))
     }
 
+    /// A step of the baseline, on the pairs that reinforcement learning would take.
+    fn compare_rewards(&mut self) -> Result<Row, TrainError> {
+        let began = (self.clock.0)();
+        let (number, rows) = self.step_rows();
+        let pairs: Vec<&PreparedPair> = rows.iter().map(|&row| &self.setup.data.train[row]).collect();
+        let head = (&self.config.rl, self.reward_token()?);
+        let report = baseline::step(&mut self.learner, head, &pairs, number, &mut self.memory)?;
+        self.after_update(&report.update)?;
+        self.progress.step += 1;
+        Ok(metrics::bradley_terry(&report, self.progress.step, (began, (self.clock.0)())))
+    }
+
+    /// The token whose row of the head is the baseline's reward.
+    fn reward_token(&self) -> Result<usize, TrainError> {
+        let end = self.setup.judge.tokenizer.eos().first();
+        let reason =
+            || "the tokenizer names no end-of-sequence token, whose row would be the reward's".into();
+        end.map(|token| token.0 as usize)
+            .ok_or_else(|| TrainError::Config { setting: "rl.baseline", reason: reason() })
+    }
+
+    /// Number of the step after the cold start, from 0, and the rows of the training pairs that it takes.
+    fn step_rows(&self) -> (u64, Vec<usize>) {
+        let number = self.progress.step - self.config.sft.steps;
+        let count = self.setup.data.train.len();
+        (number, data::step_rows(self.config.seed, number, self.config.rl.pairs, count))
+    }
+
     fn reinforce(&mut self) -> Result<Row, TrainError> {
         let began = (self.clock.0)();
-        let number = self.progress.step - self.config.sft.steps;
-        let train = &self.setup.data.train;
-        let rows = data::step_rows(self.config.seed, number, self.config.rl.pairs, train.len());
-        let pairs: Vec<&PreparedPair> = rows.iter().map(|&row| &train[row]).collect();
+        let (number, rows) = self.step_rows();
+        let pairs: Vec<&PreparedPair> = rows.iter().map(|&row| &self.setup.data.train[row]).collect();
         let method = Method {
             judge: &self.setup.judge,
             rollout: &self.config.rollout,
@@ -264,8 +293,7 @@ impl<'a> Run<'a> {
     }
 
     fn validate(&mut self, observer: &mut dyn Observer) -> Result<f64, TrainError> {
-        let comparison = self.compare(&self.setup.data.validation)?;
-        let evaluated = Evaluated::of(self.progress.step, &comparison);
+        let HeldOutRun { evaluated, .. } = self.appraise(&self.setup.data.validation)?;
         observer.evaluated("validation", &evaluated);
         let accuracy = evaluated.accuracy();
         self.progress.curve.push(evaluated);
@@ -277,8 +305,12 @@ impl<'a> Run<'a> {
     /// # Errors
     /// When a prompt does not fit the plan.
     pub fn held_out(&mut self) -> Result<HeldOutRun, TrainError> {
-        let comparison = self.compare(&self.setup.data.held_out)?;
-        Ok(HeldOutRun { evaluated: Evaluated::of(self.progress.step, &comparison), comparison })
+        self.appraise(&self.setup.data.held_out)
+    }
+
+    fn keep_samples(&self, folder: &RunFolder, when: When, held_out: &HeldOutRun) -> Result<(), TrainError> {
+        let Some(comparison) = &held_out.comparison else { return Ok(()) };
+        folder.keep_samples(when, &self.setup.data.held_out, comparison, self.config.evaluation.samples)
     }
 
     /// After the last step: the weights of the best checkpoint by its validation pairs are judged on the held-out pairs, and
@@ -294,10 +326,31 @@ impl<'a> Run<'a> {
         let best = folder.load_best(&mut self.learner)?.unwrap_or(self.progress.step);
         let after = self.held_out()?;
         observer.evaluated("held-out", &after.evaluated);
-        let samples = self.config.evaluation.samples;
-        folder.keep_samples(When::After, &self.setup.data.held_out, &after.comparison, samples)?;
+        self.keep_samples(folder, When::After, &after)?;
         folder.export(&self.learner.model)?;
         Outcome::of(self.config, self.setup, &self.progress, (best, &after))
+    }
+
+    /// Which side of every pair the model prefers: by its judgements, or by the baseline's rewards.
+    fn appraise(&mut self, pairs: &[PreparedPair]) -> Result<HeldOutRun, TrainError> {
+        let step = self.progress.step;
+        let (evaluated, standings, comparison) = match self.config.rl.baseline {
+            None => {
+                let comparison = self.compare(pairs)?;
+                let standings = comparison.judged.iter().map(JudgedPair::standing).collect();
+                (Evaluated::of(step, &comparison), standings, Some(comparison))
+            }
+            Some(Baseline::BradleyTerry) => {
+                let base = (&self.learner.stream, &self.learner.model);
+                let head = (&self.config.rl, self.reward_token()?);
+                let standings = baseline::standings(base, head, pairs, &mut self.memory)?;
+                let tasks = pairs.iter().map(|prepared| prepared.pair.task.as_str());
+                let held_out = HeldOut::of_standings(tasks.zip(standings.iter().copied()));
+                (Evaluated::of_standings(step, &held_out), standings, None)
+            }
+        };
+        let credits = standings.into_iter().map(|s: reward::Standing| Unread::Wrong.credit(s).unwrap_or(0.0));
+        Ok(HeldOutRun { evaluated, credits: credits.collect(), comparison })
     }
 
     fn compare(&mut self, pairs: &[PreparedPair]) -> Result<Comparison, TrainError> {
@@ -309,11 +362,6 @@ impl<'a> Run<'a> {
         let how = self.config.evaluation.judging(self.config.seed);
         Ok(self.setup.judge.compare(&mut sampler, pairs, how, &mut |_, _| {})?)
     }
-}
-
-/// What each pair earned: 1 for a win, one half for a tie, 0 otherwise.
-pub(super) fn credits(comparison: &Comparison) -> Vec<f64> {
-    comparison.judged.iter().map(|pair| Unread::Wrong.credit(pair.standing()).unwrap_or(0.0)).collect()
 }
 
 /// The model that learns and, where the loss needs one, the frozen reference.

@@ -1,16 +1,18 @@
+mod pass;
+mod reward_head;
+
+pub use pass::{Pass, PassLimits};
+pub(super) use reward_head::rewards;
+
 use super::TrainError;
 use crate::device::{Device, Float, Stream};
-use crate::dims;
 use crate::grpo::{self, LossConfig, Measured, Packed, Stored};
 use crate::ops::grpo_loss::{LossGradient, LossSums};
 use crate::ops::head::{self, Coefficients, HeadGradient, HeadInput, Logprobs, Lse, Scratch};
 use crate::ops::{adamw, rows};
 use crate::optimizer::{self, Decay, OptimizerConfig, Parameter, Update};
-use crate::qwen3::{
-    self, Accumulate, Activations, BackwardBuffers, BackwardPass, Config, GradientSink, Keep, Model, ParamId,
-    Params,
-};
-use crate::tensor::{Arena, ArenaError, DType, Element, Tensor, ViewMut};
+use crate::qwen3::{self, Accumulate, BackwardPass, GradientSink, Model, ParamId, Params};
+use crate::tensor::{Arena, ArenaError, Element, Tensor, View, ViewMut};
 use crate::with_float;
 
 /// A model that learns: weights, their gradients, and the optimizer's moments.
@@ -40,68 +42,6 @@ pub enum Objective<'a> {
         /// 1 / T of the policy.
         inv_temperature: f64,
     },
-}
-
-/// Sizes that a pass is planned for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PassLimits {
-    /// Packed rows of a micro-batch.
-    pub rows: usize,
-    /// Targets of a micro-batch.
-    pub targets: usize,
-    /// Rows of one tile of logits.
-    pub tile: usize,
-    /// What the forward pass keeps.
-    pub keep: Keep,
-}
-
-/// Buffers of one forward and backward pass.
-#[derive(Debug)]
-pub struct Pass {
-    activations: Activations,
-    backward: Option<BackwardBuffers>,
-    /// Gathered rows and their gradients: [targets, C].
-    x: Tensor,
-    dx: Option<Tensor>,
-    /// Gradient of the normed output: [rows, C].
-    dhidden: Option<Tensor>,
-    ids: [Tensor; 2],
-    /// Log-probability, LSE, entropy, dL/dlogp, dL/dH: [targets].
-    columns: [Tensor; 5],
-    scratch: Scratch,
-}
-
-impl Pass {
-    /// Carves the buffers; without a backward pass where nothing is kept.
-    ///
-    /// # Errors
-    /// When the arena is full.
-    pub fn new(c: &Config, dtype: DType, limits: PassLimits, arena: &mut Arena) -> Result<Self, ArenaError> {
-        let PassLimits { rows, targets, tile, keep } = limits;
-        let hidden = dims![N: targets, C: c.hidden];
-        let activations = Activations::new(c, dtype, keep, rows, arena)?;
-        let (mut backward, mut dx, mut dhidden) = (None, None, None);
-        if keep != Keep::Nothing {
-            backward = Some(BackwardBuffers::new(c, dtype, rows, arena)?);
-            dx = Some(arena.tensor(dtype, hidden)?);
-            dhidden = Some(arena.tensor(dtype, dims![N: rows, C: c.hidden])?);
-        }
-        let mut column = || arena.tensor(dtype.accumulator(), dims![N: targets]);
-        let columns = [column()?, column()?, column()?, column()?, column()?];
-        let mut ids = || arena.tensor(DType::U32, dims![N: targets]);
-        let ids = [ids()?, ids()?];
-        let scratch = Scratch::new(arena, dtype, tile.min(targets.max(1)), c.vocabulary)?;
-        Ok(Self {
-            activations,
-            backward,
-            x: arena.tensor(dtype, hidden)?,
-            dx,
-            dhidden,
-            ids,
-            columns,
-            scratch,
-        })
-    }
 }
 
 impl Learner {
@@ -174,6 +114,11 @@ impl Learner {
         })
     }
 
+    /// The step's gradient of one parameter so far, in the accumulator's dtype.
+    pub fn gradient(&self, id: ParamId) -> View<'_> {
+        self.gradients.get(id)
+    }
+
     /// Starts an optimizer step.
     pub fn zero_gradients(&mut self) {
         self.gradients.zero();
@@ -192,6 +137,16 @@ impl Learner {
     ) -> Result<(), TrainError> {
         let batch = forward(&self.stream, &self.model, packed, pass)?;
         self.head(packed, objective, pass, sums)?;
+        self.backward(&batch, packed, pass)
+    }
+
+    /// From `pass.dx`, the gradient of the rows that predict targets, to every weight.
+    fn backward(
+        &mut self,
+        batch: &qwen3::Packed,
+        packed: &Packed,
+        pass: &mut Pass,
+    ) -> Result<(), TrainError> {
         let (n, targets) = (batch.len(), packed.targets.ids.len());
         let [rows, _] = &pass.ids;
         let (Some(dx), Some(dhidden), Some(backward)) = (&pass.dx, &mut pass.dhidden, &mut pass.backward)
@@ -201,7 +156,7 @@ impl Learner {
         };
         rows::scatter(&self.stream, dx.rows(0..targets), rows.rows(0..targets), dhidden.rows_mut(0..n))?;
         let leaves = &packed.leaves();
-        let whole = BackwardPass { stream: &self.stream, model: &self.model, batch: &batch, leaves };
+        let whole = BackwardPass { stream: &self.stream, model: &self.model, batch, leaves };
         let mut sink = Accumulate(&mut self.gradients);
         qwen3::backward(whole, dhidden.rows(0..n), &mut pass.activations, backward, &mut sink)?;
         Ok(())
@@ -337,6 +292,15 @@ fn upload(values: &[f32], to: ViewMut<'_>) {
     });
 }
 
+fn as_batch(packed: &Packed) -> qwen3::Packed {
+    qwen3::Packed {
+        tokens: packed.tokens.clone(),
+        positions: packed.positions.clone(),
+        spans: packed.spans.clone(),
+        slots: Vec::new(),
+    }
+}
+
 /// Runs packed rows through a model and gathers the rows that predict targets into `pass.x`.
 fn forward(
     stream: &Stream,
@@ -344,12 +308,7 @@ fn forward(
     packed: &Packed,
     pass: &mut Pass,
 ) -> Result<qwen3::Packed, TrainError> {
-    let batch = qwen3::Packed {
-        tokens: packed.tokens.clone(),
-        positions: packed.positions.clone(),
-        spans: packed.spans.clone(),
-        slots: Vec::new(),
-    };
+    let batch = as_batch(packed);
     qwen3::forward(stream, model, &batch, &mut pass.activations, None)?;
     let n = packed.targets.ids.len();
     for (tensor, ids) in pass.ids.iter_mut().zip([&packed.targets.rows, &packed.targets.ids]) {
