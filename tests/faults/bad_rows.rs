@@ -80,8 +80,11 @@ fn row_01_bad_rows_that_are_allowed_are_counted_and_listed_and_one_more_is_too_m
         }
     });
     let out = home.path("taught");
-    let taught: [&[&str]; 2] =
-        [&["sft", "--model", model(), "--data", &data, "--out", &out], &["--skip-bad", "9"]];
+    let rejects = home.path("rejects.jsonl");
+    let taught: [&[&str]; 2] = [
+        &["sft", "--model", model(), "--data", &data, "--out", &out],
+        &["--skip-bad", "9", "--rejects", &rejects],
+    ];
     patarm(&taught.concat()).refused(3, &["holds no row"]);
 }
 
