@@ -13,6 +13,9 @@ use super::error::TokenizerError;
 /// Added tokens beyond which no honest file goes (Qwen3 has 26); text is searched for each of them.
 const MOST_ADDED_TOKENS: usize = 1024;
 
+/// Counted repetitions, multiplied, beyond which no honest splitter goes (Qwen3's has none, others have `{1,3}`).
+const MOST_REPEATS: u64 = 1000;
+
 #[derive(Deserialize)]
 struct File<'a> {
     #[serde(default, borrow)]
@@ -42,6 +45,15 @@ struct Step<'a> {
     kind: Cow<'a, str>,
     #[serde(default, borrow)]
     pretokenizers: Vec<Step<'a>>,
+    #[serde(default, borrow)]
+    pattern: Option<Pattern<'a>>,
+}
+
+/// What a splitter looks for.
+#[derive(Deserialize)]
+struct Pattern<'a> {
+    #[serde(default, borrow, rename = "Regex")]
+    expression: Cow<'a, str>,
 }
 
 #[derive(Deserialize)]
@@ -98,6 +110,10 @@ fn check_steps(file: &File<'_>) -> Result<(), TokenizerError> {
     }
     let whole = file.pre_tokenizer.as_slice();
     let splitters = whole.iter().chain(whole.iter().flat_map(|step| &step.pretokenizers));
+    let expressions = splitters.clone().filter_map(|step| step.pattern.as_ref());
+    if expressions.map(|pattern| repeats(&pattern.expression)).any(|repeats| repeats > MOST_REPEATS) {
+        return Err(unsupported("a splitter that repeats its parts without measure".into()));
+    }
     let kinds: Vec<&str> = splitters.map(|step| &*step.kind).collect();
     if let Some(kind) = kinds.iter().find(|kind| !["Sequence", "Split", "Digits", "ByteLevel"].contains(kind))
     {
@@ -107,6 +123,15 @@ fn check_steps(file: &File<'_>) -> Result<(), TokenizerError> {
         return Err(unsupported("a pre_tokenizer or decoder other than `ByteLevel`".into()));
     }
     Ok(())
+}
+
+/// The product of all counted repetitions (`{3}`, `{1,3}`) of an expression: how much larger it is compiled, at worst.
+fn repeats(expression: &str) -> u64 {
+    let counts = expression.split('{').skip(1).filter_map(|rest| {
+        let counts = rest.split_once('}')?.0.split(',');
+        counts.filter_map(|count| count.trim().parse::<u64>().ok()).max()
+    });
+    counts.fold(1, |all, count| all.saturating_mul(count.max(1)))
 }
 
 /// The control strings: every added token. Those that swallow neighbouring spaces are refused.

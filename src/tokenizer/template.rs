@@ -1,6 +1,6 @@
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Kwargs, Serde};
-use minijinja::{Environment, Error, ErrorKind, State, Value, context};
+use minijinja::{Environment, Error, ErrorKind, Output, State, Value, context, escape_formatter, filters};
 use minijinja_contrib::pycompat;
 use serde::Serialize;
 use serde_json::Value as Json;
@@ -16,7 +16,13 @@ const BASE_FUEL: u64 = 500_000;
 /// Fuel for each byte of the conversation, which templates copy a few times, 64 bytes for one.
 const FUEL_PER_BYTE: u64 = 2;
 
+/// The longest text that `tojson` may make, in bytes.
+const LONGEST_JSON: usize = 16 << 20;
+
 /// A folder's chat template, in a sandbox: bounded time and memory, no files, no clock.
+///
+/// One way out of the bounds is known: a list that holds itself twice, many times over, and is turned into text by an operator
+/// (`~`, `in`, `%`) rather than printed or by a filter. The engine has no place to count there.
 #[derive(Debug)]
 pub struct ChatTemplate {
     environment: Environment<'static>,
@@ -45,8 +51,13 @@ impl ChatTemplate {
         let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build().map_err(failed)?;
         environment.set_syntax(syntax);
         environment.set_recursion_limit(64);
+        environment.set_debug(false); // an error would print every variable, whatever its size
         environment.set_unknown_method_callback(python_method);
+        environment.set_formatter(print);
         environment.add_filter("tojson", tojson);
+        environment.add_filter("string", string);
+        environment.add_filter("join", join);
+        ["pprint", "urlencode"].into_iter().for_each(|filter| environment.remove_filter(filter));
         environment.add_function("raise_exception", raise_exception);
         environment.add_function("strftime_now", strftime_now);
         environment.add_template_owned("chat_template", source).map_err(failed)?;
@@ -130,11 +141,65 @@ fn tojson(state: &State, value: &Value, kwargs: Kwargs) -> Result<String, Error>
 
 fn serialize(value: &Value, formatter: impl Formatter) -> Result<String, Error> {
     let broken = |error: String| Error::new(ErrorKind::BadSerialization, error);
-    let mut bytes = Vec::new();
+    let mut bytes = Capped(Vec::new());
     value
         .serialize(&mut Serializer::with_formatter(&mut bytes, formatter))
         .map_err(|error| broken(error.to_string()))?;
-    String::from_utf8(bytes).map_err(|error| broken(error.to_string()))
+    String::from_utf8(bytes.0).map_err(|error| broken(error.to_string()))
+}
+
+/// Takes at most [`LONGEST_JSON`] bytes. Parts of a value may be shared, so that what is small in memory is endless as text.
+struct Capped(Vec<u8>);
+
+impl std::io::Write for Capped {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        if self.0.len() + bytes.len() > LONGEST_JSON {
+            return Err(std::io::Error::other("the JSON is longer than any conversation"));
+        }
+        self.0.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Prints what stands alone. A list or object as Python would print it belongs in no conversation, and one whose parts are
+/// shared would never end.
+fn print(out: &mut Output<'_>, state: &mut State, value: &Value) -> Result<(), Error> {
+    alone(value)?;
+    escape_formatter(out, state, value)
+}
+
+/// Python's `str`.
+fn string(state: &mut State, value: &Value) -> Result<Value, Error> {
+    alone(value)?;
+    filters::string(state, value)
+}
+
+/// Python's `str.join`.
+fn join(state: &mut State, value: &Value, joiner: Option<String>) -> Result<String, Error> {
+    let joiner = joiner.unwrap_or_default();
+    let mut joined = String::new();
+    for (place, part) in value.try_iter()?.enumerate() {
+        alone(&part)?;
+        let part = part.to_string();
+        let between = if place == 0 { "" } else { joiner.as_str() };
+        state.consume_fuel(1 + (between.len() + part.len()) as u64 / 64)?;
+        joined.extend([between, &part]);
+    }
+    Ok(joined)
+}
+
+fn alone(value: &Value) -> Result<(), Error> {
+    match value.as_object().is_some() && !value.is_undefined() {
+        false => Ok(()),
+        true => {
+            let reason = "it prints a list or an object; `tojson` is how templates do that";
+            Err(Error::new(ErrorKind::InvalidOperation, reason))
+        }
+    }
 }
 
 /// Python's default separators, `", "` and `": "`.

@@ -30,15 +30,15 @@ fn row_07_surrogates_nul_and_deep_json_are_row_errors_within_bounded_memory() {
         for arguments in
             [["evaluate", "--model", model(), "--data", &data], ["score", "--model", model(), "--in", &data]]
         {
-            within(256, &arguments).refused(3, &[&place, hint]);
+            within([256, 10], &arguments).refused(3, &[&place, hint]);
         }
         let sft = ["sft", "--model", model(), "--data", &data, "--out", &home.path("taught")];
-        within(256, &sft).refused(3, &[&place]);
+        within([256, 10], &sft).refused(3, &[&place]);
     }
     let nul = home.file("response.jsonl", "{\"prompt\":\"q\",\"response\":\"a\\u0000\"}");
-    within(256, &["score", "--model", model(), "--in", &nul]).refused(3, &["response.jsonl:1", "NUL"]);
+    within([256, 10], &["score", "--model", model(), "--in", &nul]).refused(3, &["response.jsonl:1", "NUL"]);
     let escaped = home.file("escaped.jsonl", "{\"prompt\":\"q\",\"response\":\"a\\\\u0000\"}");
-    within(256, &["score", "--model", model(), "--in", &escaped, "--max-new-tokens", "2"]).well();
+    within([256, 10], &["score", "--model", model(), "--in", &escaped, "--max-new-tokens", "2"]).well();
 }
 
 #[test]
@@ -48,7 +48,7 @@ fn row_07_a_cell_beyond_ten_megabytes_is_a_row_error_and_the_next_row_is_read() 
     let data = home.file("huge.jsonl", row(10_000_001) + &row(50_000_000) + PAIR);
     let rejects = home.path("rejects.jsonl");
     let command = ["evaluate", "--model", model(), "--data", &data, "--rejects", &rejects, "--skip-bad", "2"];
-    assert_eq!(within(256, &[&command[..], &SHORT].concat()).well()["overall"]["pairs"], 1);
+    assert_eq!(within([256, 10], &[&command[..], &SHORT].concat()).well()["overall"]["pairs"], 1);
     let codes = fs::read_to_string(&rejects).unwrap();
     assert!(codes.contains("oversized_cell") && codes.contains("oversized_row"), "{codes}");
 }
@@ -85,7 +85,7 @@ fn row_07_a_parquet_page_that_unpacks_to_more_than_its_limit_is_refused_before_i
     });
     assert!(fs::metadata(&data).unwrap().len() < 1 << 20, "a small file");
     let hints = ["bomb.parquet", "a page of", "write smaller pages"];
-    within(256, &["evaluate", "--model", model(), "--data", &data]).refused(3, &hints);
+    within([256, 10], &["evaluate", "--model", model(), "--data", &data]).refused(3, &hints);
 }
 
 #[test]
@@ -104,5 +104,5 @@ fn row_07_a_parquet_list_without_end_is_refused_before_it_is_built() {
     });
     assert!(fs::metadata(&data).unwrap().len() < 1 << 20, "a small file");
     let hints = ["list.parquet", "values in one row group", "write smaller row groups"];
-    within(256, &["evaluate", "--model", model(), "--data", &data]).refused(3, &hints);
+    within([256, 10], &["evaluate", "--model", model(), "--data", &data]).refused(3, &hints);
 }

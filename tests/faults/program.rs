@@ -49,10 +49,10 @@ pub(crate) fn patarm(arguments: &[&str]) -> Ended {
     Ended::of(&command.args(arguments).args(["--threads", "1"]).output().unwrap())
 }
 
-/// Runs the program with at most so many megabytes of memory of its own (files that it maps are not counted) and ten seconds of
+/// Runs the program with at most so many megabytes of memory of its own (files that it maps are not counted) and seconds of
 /// processor time: beyond either it is ended, not by its own exit code.
-pub(crate) fn within(megabytes: usize, arguments: &[&str]) -> Ended {
-    let limits = format!("ulimit -d {}; ulimit -t 10; exec \"$0\" \"$@\"", megabytes * 1024);
+pub(crate) fn within([megabytes, seconds]: [usize; 2], arguments: &[&str]) -> Ended {
+    let limits = format!("ulimit -d {}; ulimit -t {seconds}; exec \"$0\" \"$@\"", megabytes * 1024);
     let mut command = assert_cmd::Command::new("sh");
     command.args(["-c", &limits]).arg(assert_cmd::cargo::cargo_bin!("patarm"));
     Ended::of(&command.args(arguments).args(["--threads", "1"]).output().unwrap())
