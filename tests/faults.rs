@@ -25,6 +25,8 @@ mod prompts;
 mod resume;
 #[path = "faults/small_run.rs"]
 mod small_run;
+#[path = "faults/stopped.rs"]
+mod stopped;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

@@ -1,5 +1,6 @@
 //! What sampling stores equals what the trainer's packed, cache-free forward computes, bit for bit.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use patarm::device::{Device, DeviceChoice, Stream};
@@ -75,7 +76,7 @@ fn generate(stream: &Stream, model: &Model, limits: Limits, requests: &[Request]
     Engine::new(&model.config, model.dtype, limits, &mut plan).expect("a plan is never full");
     let mut arena = Arena::new("rollout", stream.device(), plan.peak());
     let mut engine = Engine::new(&model.config, model.dtype, limits, &mut arena).expect("planned");
-    engine.generate(stream, model, 0, requests, &mut |_, _| {}).expect("fits")
+    engine.generate(stream, model, 0, requests, &mut |_, _| ControlFlow::Continue(())).expect("fits")
 }
 
 /// Packs prompts once with their completions as children, or every sequence whole.

@@ -1,3 +1,4 @@
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -111,7 +112,10 @@ impl Workload for Decode {
 
     fn repeat(&mut self) -> Result<(f64, usize, Map<String, Value>), BenchError> {
         let mut steps: Vec<(Instant, usize)> = Vec::new();
-        let watch = &mut |_, drawn| steps.push((Instant::now(), drawn));
+        let watch = &mut |_, drawn| {
+            steps.extend((drawn > 0).then(|| (Instant::now(), drawn))); // the prompts' passes come before
+            ControlFlow::Continue(())
+        };
         let rollouts = self.engine.generate(&self.stream, &self.model, 0, &self.requests, watch)?;
         let expected = self.shape.batch * self.shape.steps;
         let ends = steps.first().zip(steps.last());

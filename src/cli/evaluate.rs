@@ -1,3 +1,4 @@
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -91,8 +92,9 @@ impl Evaluate {
             model::exact(stream.device(), "sampling", engine).map_err(TrainError::from)?;
         let mut sampler = Sampler { stream: &stream, model: &model, weights_version: 0, engine };
         let how = config.evaluation.judging(config.seed);
-        let comparison =
-            judge.compare(&mut sampler, &prepared, how, &mut |_, _| {}).map_err(TrainError::from)?;
+        let comparison = judge
+            .compare(&mut sampler, &prepared, how, &mut |_, _| ControlFlow::Continue(()))
+            .map_err(TrainError::from)?;
         let evaluated = Evaluated::of(0, &comparison);
         let mut nulls = nulls::table(&train, &held_out, config.seed);
         nulls.retain(|null| !train.is_empty() || null.name != "n-gram regression");

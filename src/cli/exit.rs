@@ -97,5 +97,6 @@ fn code(error: &TrainError) -> u8 {
         | TrainError::Changed { .. }
         | TrainError::Folder { .. } => USAGE,
         TrainError::Diverged { .. } => DIVERGED,
+        TrainError::Stopped => PREEMPTED,
     }
 }

@@ -19,6 +19,7 @@ mod report;
 mod rows;
 mod score;
 mod sft;
+mod signals;
 mod train;
 
 use std::process::ExitCode;

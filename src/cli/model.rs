@@ -1,3 +1,4 @@
+use std::ops::ControlFlow;
 use std::path::Path;
 
 use anyhow::{Context, Result};
@@ -115,5 +116,5 @@ pub(super) fn generate(
     let engine = |arena: &mut Arena| Engine::new(&model.config, model.dtype, limits, arena);
     let (_memory, engine) = exact(stream.device(), "sampling", engine).map_err(TrainError::from)?;
     let mut sampler = Sampler { stream, model, weights_version: 0, engine };
-    Ok(sampler.generate(requests, &mut |_, _| {}).map_err(TrainError::from)?)
+    Ok(sampler.generate(requests, &mut |_, _| ControlFlow::Continue(())).map_err(TrainError::from)?)
 }

@@ -1,32 +1,29 @@
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
+use super::signals::Signals;
 use crate::report::Row;
 use crate::trainer::{Evaluated, Observer, Progress};
 
 /// Shows a run on standard error; nothing where that is no terminal but the evaluations.
 pub(super) struct Terminal {
     bar: ProgressBar,
-    stop: Arc<AtomicBool>,
+    signals: Signals,
 }
 
 impl Terminal {
-    /// A bar of `steps` steps. The first SIGINT or SIGTERM asks the run to stop, the second ends it.
-    pub(super) fn new(steps: u64) -> std::io::Result<Self> {
+    /// A bar of `steps` steps, over a run that these signals end.
+    pub(super) fn new(steps: u64, signals: Signals) -> Self {
         let bar = ProgressBar::new(steps);
         let style = "{spinner} {pos}/{len} {bar:30} {elapsed_precise} left {eta} {msg}";
         bar.set_style(ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar()));
-        let stop = Arc::new(AtomicBool::new(false));
-        for signal in
-            [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM, signal_hook::consts::SIGUSR1]
-        {
-            signal_hook::flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(&stop))?;
-            signal_hook::flag::register(signal, Arc::clone(&stop))?;
-        }
-        Ok(Self { bar, stop })
+        Self { bar, signals }
+    }
+
+    /// The run has loaded.
+    pub(super) fn begin(&self) {
+        self.signals.begin();
     }
 
     #[allow(clippy::print_stderr)]
@@ -79,6 +76,6 @@ impl Observer for Terminal {
     }
 
     fn wants_stop(&self) -> bool {
-        self.stop.load(Ordering::Relaxed)
+        self.signals.ask_for_an_end()
     }
 }

@@ -20,7 +20,7 @@ use crate::qwen3::{Config, Model};
 use crate::tensor::Arena;
 use crate::tokenizer::{ChatOptions, GenerationPrompt, Message, Role, TokenId, Tokenizer};
 use crate::trainer::sft::{SftPlan, SftRow, step};
-use crate::trainer::{Learner, Pass, TrainConfig, TrainError};
+use crate::trainer::{Learner, Pass, Stop, TrainConfig, TrainError};
 
 /// Teach a model to write given completions.
 #[derive(Debug, Args)]
@@ -119,6 +119,7 @@ fn steps(learner: &mut Learner, config: &TrainConfig, rows: &[SftRow], pass: &mu
         leaf_tokens: config.rl.leaf_tokens,
         leaves: config.rl.leaves,
         optimizer: &config.sft.optimizer,
+        stop: Stop::NEVER,
     };
     for number in 0..config.sft.steps {
         let report = step(learner, plan, number, pass)?;

@@ -8,10 +8,11 @@ use super::config::Overrides;
 use super::flags::{Flags, quoted};
 use super::observer::Terminal;
 use super::output::{print_out, say};
-use super::{bad_rows, exit, machine};
+use super::signals::Signals;
+use super::{bad_rows, machine};
 use crate::device::{Device, Stream};
 use crate::report::Origin;
-use crate::trainer::{Allowed, Clock, Ended, Observer, Resume, Run, RunFolder, Setup, TrainConfig};
+use crate::trainer::{Allowed, Clock, Observer, Resume, Run, RunFolder, Setup, TrainConfig};
 
 /// Settings of the embedded demo.
 pub(super) const DEMO: &str = include_str!("../../models/demo/train.toml");
@@ -74,6 +75,7 @@ impl Train {
     }
 
     fn train(&self, config: &TrainConfig, device: Device) -> Result<ExitCode> {
+        let signals = Signals::listen().context("signal handlers")?;
         let origin = Origin { host: machine::host(), pid: std::process::id(), time: machine::now() };
         let resume = if self.resume { Resume::Yes(Allowed(self.allow.clone())) } else { Resume::No };
         let folder = RunFolder::open(&self.out, config, resume, &origin)?;
@@ -88,24 +90,18 @@ impl Train {
         let provenance = machine::provenance(&setup.data.hash, threads);
         folder.keep_provenance(&provenance)?;
         let mut run = Run::new(config, &setup, Stream::new(device), Clock(machine::now))?;
-        let mut terminal = Terminal::new(run.total_steps()).context("signal handlers")?;
+        let mut terminal = Terminal::new(run.total_steps(), signals);
         if self.resume {
             run.restore(&folder, &mut terminal)?;
         }
+        terminal.begin();
         folder.start_metrics(run.progress())?;
-        match run.train(&mut folder, &mut terminal)? {
-            Ended::Stopped => {
-                terminal.notice(&format!("stopped; go on with --resume --out {}", self.out.display()));
-                Ok(ExitCode::from(exit::PREEMPTED))
-            }
-            Ended::Finished => {
-                let outcome = run.finish(&mut folder, &mut terminal)?;
-                folder.keep_outcome(&outcome, provenance)?;
-                terminal.notice(&outcome.table().to_string());
-                terminal.notice(&format!("report: {}", self.out.join("report.html").display()));
-                print_out(&serde_json::to_string(&outcome)?)?;
-                Ok(ExitCode::SUCCESS)
-            }
-        }
+        run.train(&mut folder, &mut terminal)?;
+        let outcome = run.finish(&mut folder, &mut terminal)?;
+        folder.keep_outcome(&outcome, provenance)?;
+        terminal.notice(&outcome.table().to_string());
+        terminal.notice(&format!("report: {}", self.out.join("report.html").display()));
+        print_out(&serde_json::to_string(&outcome)?)?;
+        Ok(ExitCode::SUCCESS)
     }
 }

@@ -1,3 +1,4 @@
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use super::{HeldOut, Judge, JudgeError, JudgedPair, Reading};
@@ -49,16 +50,16 @@ impl Judge {
     }
 
     /// Judges both sides of every pair and compares the scores. `watch` hears how many judgements have ended and how many
-    /// tokens have been drawn.
+    /// tokens have been drawn, and says whether to go on.
     ///
     /// # Errors
-    /// When a prompt does not fit the engine.
+    /// When a prompt does not fit the engine, or `watch` does not go on.
     pub fn compare(
         &self,
         sampler: &mut Sampler<'_>,
         pairs: &[PreparedPair],
         how: Judging,
-        watch: &mut dyn FnMut(usize, usize),
+        watch: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
     ) -> Result<Comparison, RolloutError> {
         let n = how.judgements.max(1);
         let sides = pairs.iter().flat_map(|pair| pair.prompts.iter().cloned());

@@ -1,4 +1,5 @@
 use std::collections::VecDeque;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use super::blocks::BlockPool;
@@ -75,6 +76,9 @@ pub enum RolloutError {
         /// What does not fit.
         reason: String,
     },
+    /// Whoever watched wanted it to end; what was drawn is gone.
+    #[error("sampling was asked to end")]
+    Stopped,
     /// An operator refused.
     #[error(transparent)]
     Op(#[from] OpError),
@@ -109,17 +113,17 @@ impl Engine {
     }
 
     /// Serves all requests; rollouts come back in their order, samples of a request together. `watch` hears how many samples
-    /// have ended and how many tokens have been drawn.
+    /// have ended and how many tokens have been drawn, after each pass over the model, and says whether to go on.
     ///
     /// # Errors
-    /// When a request does not fit the engine, or an operator refuses.
+    /// When a request does not fit the engine, an operator refuses, or `watch` does not go on.
     pub fn generate(
         &mut self,
         stream: &Stream,
         model: &Model,
         weights_version: u64,
         requests: &[Request],
-        watch: &mut dyn FnMut(usize, usize),
+        watch: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
     ) -> Result<Vec<Rollout>, RolloutError> {
         requests.iter().try_for_each(|request| self.check(request, model))?;
         let mut run = Run::new(self, stream, model, requests);
@@ -127,10 +131,12 @@ impl Engine {
         let mut tokens = 0;
         loop {
             run.admit();
-            run.prefill()?;
+            while run.prefill()? {
+                goes_on(watch(done.len(), tokens))?;
+            }
             tokens += run.decode()?;
             done.extend(run.retire());
-            watch(done.len(), tokens);
+            goes_on(watch(done.len(), tokens))?;
             if run.is_idle() {
                 break;
             }
@@ -221,33 +227,30 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Runs prompt tokens, as many as one pass holds, and starts the samples of prompts that are complete.
-    fn prefill(&mut self) -> Result<(), RolloutError> {
-        while !self.prefilling.is_empty() {
-            let mut batch = Packed::default();
-            let mut complete = Vec::new();
-            while let Some(prefill) = self.prefilling.front_mut() {
-                let prompt = &self.requests[prefill.request].prompt;
-                let room = self.engine.limits.tokens - batch.len();
-                let piece = room.min(prompt.len() - prefill.done);
-                if piece == 0 {
-                    break;
-                }
-                append(
-                    &mut batch,
-                    &prompt[prefill.done..prefill.done + piece],
-                    prefill.done,
-                    &prefill.blocks,
-                );
-                prefill.done += piece;
-                if prefill.done == prompt.len() {
-                    complete.extend(self.prefilling.pop_front().map(|p| (p, batch.len() as u32 - 1)));
-                }
+    /// Runs prompt tokens, as many as one pass holds, and starts the samples of prompts that are complete; says whether there
+    /// were any.
+    fn prefill(&mut self) -> Result<bool, RolloutError> {
+        let mut batch = Packed::default();
+        let mut complete = Vec::new();
+        while let Some(prefill) = self.prefilling.front_mut() {
+            let prompt = &self.requests[prefill.request].prompt;
+            let room = self.engine.limits.tokens - batch.len();
+            let piece = room.min(prompt.len() - prefill.done);
+            if piece == 0 {
+                break;
             }
-            self.forward(&batch)?;
-            self.start(complete)?;
+            append(&mut batch, &prompt[prefill.done..prefill.done + piece], prefill.done, &prefill.blocks);
+            prefill.done += piece;
+            if prefill.done == prompt.len() {
+                complete.extend(self.prefilling.pop_front().map(|p| (p, batch.len() as u32 - 1)));
+            }
         }
-        Ok(())
+        if batch.len() == 0 {
+            return Ok(false);
+        }
+        self.forward(&batch)?;
+        self.start(complete)?;
+        Ok(true)
     }
 
     /// Gives each sample of the complete prompts its blocks and draws its first token.
@@ -342,6 +345,10 @@ impl<'a> Run<'a> {
         }
         ended
     }
+}
+
+fn goes_on(flow: ControlFlow<()>) -> Result<(), RolloutError> {
+    if flow.is_break() { Err(RolloutError::Stopped) } else { Ok(()) }
 }
 
 /// Packs `tokens` at positions from `start` on into the sequence that lives in `blocks`.

@@ -1,3 +1,5 @@
+use std::ops::ControlFlow;
+
 use super::{Engine, Request, RolloutError};
 use crate::device::Stream;
 use crate::qwen3::Model;
@@ -18,14 +20,14 @@ pub struct Sampler<'a> {
 
 impl Sampler<'_> {
     /// Serves all requests; rollouts come back in their order, samples of a request together. `watch` hears how many samples
-    /// have ended and how many tokens have been drawn.
+    /// have ended and how many tokens have been drawn, and says whether to go on.
     ///
     /// # Errors
     /// As [`Engine::generate`].
     pub fn generate(
         &mut self,
         requests: &[Request],
-        watch: &mut dyn FnMut(usize, usize),
+        watch: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
     ) -> Result<Vec<Rollout>, RolloutError> {
         self.engine.generate(self.stream, self.model, self.weights_version, requests, watch)
     }

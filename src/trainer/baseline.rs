@@ -5,7 +5,7 @@
 //! loss = mean over the step's pairs of -ln sigmoid(r_chosen - r_rejected).
 
 use super::learner::{Learner, Pass, PassLimits, rewards};
-use super::{RlConfig, TrainError};
+use super::{RlConfig, Stop, TrainError};
 use crate::device::Stream;
 use crate::evaluation::{PreparedPair, compare};
 use crate::grpo::{self, Example, Packed};
@@ -28,7 +28,7 @@ pub(super) struct BaselineStep {
 /// One step on `pairs`; `step` counts from 0.
 pub(super) fn step(
     learner: &mut Learner,
-    (rl, token): (&RlConfig, usize),
+    ((rl, token), stop): ((&RlConfig, usize), Stop<'_>),
     pairs: &[&PreparedPair],
     step: u64,
     memory: &mut Arena,
@@ -38,6 +38,7 @@ pub(super) fn step(
     learner.zero_gradients();
     let (mut loss, mut tokens, weight) = (0.0, 0, 1.0 / pairs.len() as f64);
     for leaf in leaves(pairs, token, rl.leaf_tokens)? {
+        stop.check()?;
         tokens += leaf.tokens.len();
         loss += weight * learner.accumulate_pairs(&leaf, token, weight, &mut pass)?;
     }
@@ -48,7 +49,7 @@ pub(super) fn step(
 /// How the chosen response of every pair stands by its reward.
 pub(super) fn standings(
     (stream, model): (&Stream, &Model),
-    (rl, token): (&RlConfig, usize),
+    ((rl, token), stop): ((&RlConfig, usize), Stop<'_>),
     pairs: &[PreparedPair],
     memory: &mut Arena,
 ) -> Result<Vec<Standing>, TrainError> {
@@ -57,6 +58,7 @@ pub(super) fn standings(
     let mut pass = Pass::new(&model.config, model.dtype, limits, memory)?;
     let mut standings = Vec::with_capacity(pairs.len());
     for leaf in leaves(&pairs.iter().collect::<Vec<_>>(), token, rl.leaf_tokens)? {
+        stop.check()?;
         let rewards = rewards(stream, model, &leaf, token, &mut pass)?;
         standings.extend(rewards.chunks_exact(2).map(|pair| compare(Some(pair[0]), Some(pair[1]))));
     }

@@ -25,7 +25,7 @@ pub enum TrainError {
     #[error(transparent)]
     Judge(#[from] JudgeError),
     #[error(transparent)]
-    Rollout(#[from] RolloutError),
+    Rollout(RolloutError),
     #[error(transparent)]
     Grpo(#[from] GrpoError),
     #[error(transparent)]
@@ -68,6 +68,9 @@ pub enum TrainError {
         /// What repeats, with counts.
         reason: String,
     },
+    /// The run was asked to end, and can go on later.
+    #[error("stopped on request, and saved: go on with --resume and the same --out")]
+    Stopped,
     /// Loss or gradient were not finite too often in a row.
     #[error(
         "step {step}: {what} is not finite, {times} steps in a row; weights are those of the last good step (lower the learning rate, or raise rl.patience)"
@@ -104,4 +107,13 @@ pub enum TrainError {
         /// What is wrong and what to do.
         reason: String,
     },
+}
+
+impl From<RolloutError> for TrainError {
+    fn from(error: RolloutError) -> Self {
+        match error {
+            RolloutError::Stopped => Self::Stopped,
+            error => Self::Rollout(error),
+        }
+    }
 }

@@ -17,6 +17,7 @@ mod run_folder;
 mod setup;
 pub mod sft;
 pub mod step;
+mod stop;
 
 pub use config::{
     Baseline, CheckpointConfig, Contaminated, DataConfig, EvaluationConfig, ModelConfig, ModelDtype,
@@ -29,6 +30,7 @@ pub use outcome::{BaselineRow, Outcome};
 pub use overlong::{Fit, fit};
 pub use pairs::DataReport;
 pub use progress::{Clock, Evaluated, Observer, Phase, Progress};
-pub use run::{Ended, HeldOutRun, Run, carve};
+pub use run::{HeldOutRun, Run, carve};
 pub use run_folder::{Allowed, JudgedResponse, JudgedSample, Resume, RunFolder, Standing, When};
 pub use setup::Setup;
+pub use stop::Stop;

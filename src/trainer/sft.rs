@@ -1,8 +1,8 @@
 //! Supervised steps: the cold start that teaches reading and the output grammar.
 
-use super::TrainError;
 use super::data::step_rows;
 use super::learner::{Learner, Objective, Pass};
+use super::{Stop, TrainError};
 use crate::grpo::{self, Example};
 use crate::ops::grpo_loss::LossSums;
 use crate::optimizer::{OptimizerConfig, Update};
@@ -46,12 +46,14 @@ pub struct SftPlan<'a> {
     pub leaves: usize,
     /// AdamW.
     pub optimizer: &'a OptimizerConfig,
+    /// Asked between micro-batches.
+    pub stop: Stop<'a>,
 }
 
 /// Supervised step `step` (from 0): the mean over all completion tokens of the step.
 ///
 /// # Errors
-/// When a row is larger than a leaf.
+/// When a row is larger than a leaf, or the run should end: then nothing has changed.
 pub fn step(
     learner: &mut Learner,
     plan: SftPlan<'_>,
@@ -67,6 +69,7 @@ pub fn step(
     learner.zero_gradients();
     let mut sums = LossSums::default();
     for leaves in batch.leaves.chunks(plan.leaves.max(1)) {
+        plan.stop.check()?;
         learner.accumulate(&grpo::Packed::join(leaves), Objective::Supervised, pass, &mut sums)?;
     }
     let update = learner.update(plan.optimizer, step + 1)?;

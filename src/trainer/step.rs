@@ -1,7 +1,7 @@
 //! One step of the method, from preference pairs to updated weights, in the order of the data path.
 
 use super::learner::{Learner, Objective, Pass, PassLimits, log_probabilities};
-use super::{RlConfig, RolloutConfig, TrainError};
+use super::{RlConfig, RolloutConfig, Stop, TrainError};
 use crate::evaluation::{Judge, PreparedPair, Reading};
 use crate::grpo::{
     self, Advantage, Counts, Group, GroupAdvantages, Life, LossConfig, Rewarded, Scored, Sharing, TrainBatch,
@@ -30,6 +30,8 @@ pub struct Method<'a> {
     pub reference: Option<&'a Model>,
     /// The user's seed.
     pub seed: u64,
+    /// Asked between decode steps and micro-batches.
+    pub stop: Stop<'a>,
 }
 
 /// What one step came to.
@@ -52,7 +54,7 @@ pub struct StepReport {
 /// One step: judge both sides of every pair n times, reward by PAR, learn by GRPO. `step` counts from 0 and keys the samples.
 ///
 /// # Errors
-/// When a prompt does not fit the plan, or an operator refuses.
+/// When a prompt does not fit the plan, an operator refuses, or the run should end: then the weights are as before.
 pub fn step(
     learner: &mut Learner,
     method: Method<'_>,
@@ -95,7 +97,7 @@ fn sample(
     let model = &learner.model;
     let engine = Engine::new(&model.config, model.dtype, method.rollout.limits(), memory)?;
     let mut sampler = Sampler { stream: &learner.stream, model, weights_version: learner.version, engine };
-    Ok(sampler.generate(requests, &mut |_, _| {})?)
+    Ok(sampler.generate(requests, &mut |_, _| method.stop.flow())?)
 }
 
 fn rewards(method: Method<'_>, judgements: &[Judgement]) -> (Vec<PairRewards>, RewardStats) {
@@ -146,6 +148,7 @@ fn reference(
     let scale = head::inverse_temperature(method.rollout.sampling.temperature);
     let mut columns: Vec<Vec<f32>> = vec![Vec::new(); rollouts.len()];
     for leaf in &batch.leaves {
+        method.stop.check()?;
         let logprobs = log_probabilities(&learner.stream, model, leaf, scale, &mut pass)?;
         for (sequence, logprob) in leaf.targets.sequence.iter().zip(logprobs) {
             columns[*sequence as usize].push(logprob as f32);
@@ -195,6 +198,7 @@ fn learn(
     learner.zero_gradients();
     let mut sums = LossSums::default();
     for leaves in batch.leaves.chunks(method.rl.leaves.max(1)) {
+        method.stop.check()?;
         learner.accumulate(&grpo::Packed::join(leaves), objective, &mut pass, &mut sums)?;
     }
     let update = learner.update(&method.rl.optimizer, step + 1)?;

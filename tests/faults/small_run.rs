@@ -1,5 +1,6 @@
 //! Whole runs in this process, on a model so small that a step takes milliseconds.
 
+use std::cell::Cell;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -84,6 +85,9 @@ pub(crate) struct Ear {
     pub(crate) rows: Vec<Row>,
     pub(crate) waited: Vec<f64>,
     pub(crate) stop_after: Option<u64>,
+    /// How often it is asked before it wants the run to end.
+    pub(crate) patience: Option<usize>,
+    pub(crate) asked: Cell<usize>,
     pub(crate) step: u64,
 }
 
@@ -104,7 +108,8 @@ impl Observer for Ear {
     }
 
     fn wants_stop(&self) -> bool {
-        self.stop_after == Some(self.step)
+        let asked = self.asked.replace(self.asked.get() + 1);
+        self.stop_after == Some(self.step) || self.patience.is_some_and(|patience| asked >= patience)
     }
 }
 
@@ -135,14 +140,14 @@ impl<'a> Small<'a> {
         Self { disk: Box::new(disk), ..self }
     }
 
-    /// Runs to its end.
+    /// Runs to its end, or to where the ear wants it to stop.
     pub(crate) fn train(self, ear: &mut Ear) -> Result<Progress, TrainError> {
         let device = Device::open(DeviceChoice::Cpu, 1).unwrap();
         let Self { folder, config, resume, disk, setup } = self;
         let (mut heard, seen) = (std::mem::take(&mut ear.notices), std::mem::take(&mut ear.rows));
-        let stop_after = ear.stop_after;
+        let (stop_after, patience) = (ear.stop_after, ear.patience);
         let (result, after) = device.clone().enter(move || {
-            let mut ear = Ear { stop_after, rows: seen, ..Ear::default() };
+            let mut ear = Ear { stop_after, patience, rows: seen, ..Ear::default() };
             let result = Self::whole((folder, &config, setup), (resume, disk), device, &mut ear);
             (result, ear)
         });
@@ -166,8 +171,10 @@ impl<'a> Small<'a> {
             run.restore(&folder, ear)?;
         }
         folder.start_metrics(run.progress())?;
-        run.train(&mut folder, ear)?;
-        Ok(run.progress().clone())
+        match run.train(&mut folder, ear) {
+            Ok(()) | Err(TrainError::Stopped) => Ok(run.progress().clone()),
+            Err(error) => Err(error),
+        }
     }
 }
 

@@ -55,7 +55,9 @@ impl Pretrained {
         let lengths: Vec<_> = prompts.iter().map(Vec::len).collect();
         let limits = Limits { tokens: 512, sequences: 16, blocks: 256 }.fitting(&lengths, 1, most);
         let mut engine = exact(&self.stream, |arena| Engine::new(config, DType::F32, limits, arena));
-        let rollouts = engine.generate(&self.stream, &self.model, 0, &requests, &mut |_, _| {});
+        let rollouts = engine.generate(&self.stream, &self.model, 0, &requests, &mut |_, _| {
+            std::ops::ControlFlow::Continue(())
+        });
         let completion = |tokens: &[TokenId]| tokens.iter().map(|id| id.0).collect();
         rollouts.expect("served").iter().map(|rollout| completion(&rollout.completion)).collect()
     }

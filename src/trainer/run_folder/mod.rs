@@ -68,7 +68,7 @@ impl RunFolder {
             (Resume::No, _) => None,
         };
         if allowed.is_none() {
-            fs::write(&at, &text).map_err(|e| fault(format!("{CONFIG}: {e}")))?;
+            put(&at, &text).map_err(|e| fault(format!("{CONFIG}: {e}")))?;
         }
         let keep = Keep { last: config.checkpoint.keep.max(1), better: Better::Higher };
         Ok(Self {
@@ -114,7 +114,7 @@ impl RunFolder {
     /// When a file can't be made or cut back.
     pub fn start_metrics(&mut self, progress: &Progress) -> Result<(), TrainError> {
         let at = self.path.join(CONFIG);
-        fs::write(&at, &self.config).map_err(|e| self.fault(format!("{CONFIG}: {e}")))?; // with what was allowed to differ
+        put(&at, &self.config).map_err(|e| self.fault(format!("{CONFIG}: {e}")))?; // with what was allowed to differ
         let start = if progress.step == 0 { Start::Fresh } else { Start::After(progress.step) };
         self.metrics = Some(MetricsLog::open(&self.path, &self.who, start)?);
         Ok(())
@@ -143,7 +143,7 @@ impl RunFolder {
         samples.extend(judged.map(|(prepared, readings)| JudgedSample::of(when, &prepared.pair, readings)));
         let line = |sample| serde_json::to_string(sample).expect("a sample is plain data") + "\n";
         let at = self.path.join(SAMPLES);
-        fs::write(&at, samples.iter().map(line).collect::<String>())
+        put(&at, &samples.iter().map(line).collect::<String>())
             .map_err(|e| TrainError::Folder { path: at, reason: e.to_string() })
     }
 
@@ -168,7 +168,7 @@ impl RunFolder {
 
     fn write(&self, name: &str, value: &(impl Serialize + ?Sized)) -> Result<(), TrainError> {
         let text = serde_json::to_string_pretty(value).expect("plain data");
-        fs::write(self.path.join(name), text + "\n").map_err(|e| self.fault(format!("{name}: {e}")))
+        put(&self.path.join(name), &(text + "\n")).map_err(|e| self.fault(format!("{name}: {e}")))
     }
 
     fn fault(&self, reason: String) -> TrainError {
@@ -194,6 +194,12 @@ pub enum Resume {
     Yes(Allowed),
     /// It begins.
     No,
+}
+
+/// Through a neighbour and a rename: a process that is ended in the midst of it leaves the old text or the new one.
+fn put(path: &Path, text: &str) -> std::io::Result<()> {
+    let beside = path.with_extension("part");
+    fs::write(&beside, text).and_then(|()| fs::rename(&beside, path))
 }
 
 /// Makes way for a folder that is written anew.

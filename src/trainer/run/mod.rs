@@ -1,0 +1,213 @@
+mod appraisal;
+mod steps;
+
+pub use appraisal::HeldOutRun;
+
+use super::learner::Learner;
+use super::progress::{Clock, Observer, Phase, Progress};
+use super::run_folder::{RunFolder, Standing, When};
+use super::{Baseline, Setup, Stop, TrainConfig, TrainError, step};
+use crate::device::Stream;
+use crate::qwen3::Model;
+use crate::tensor::{Arena, ArenaError};
+
+/// A training run: cold start, reinforcement learning, evaluation, checkpoints.
+#[derive(Debug)]
+pub struct Run<'a> {
+    config: &'a TrainConfig,
+    setup: &'a Setup,
+    learner: Learner,
+    /// The frozen model of the KL term: the weights before the first step of reinforcement learning.
+    reference: Option<Model>,
+    memory: Arena,
+    progress: Progress,
+    clock: Clock,
+    started: f64,
+    /// Step of the newest checkpoint.
+    saved: Option<u64>,
+}
+
+impl<'a> Run<'a> {
+    /// Plans and carves all memory, and loads or draws the weights.
+    ///
+    /// # Errors
+    /// When the model can't be loaded.
+    pub fn new(
+        config: &'a TrainConfig,
+        setup: &'a Setup,
+        stream: Stream,
+        clock: Clock,
+    ) -> Result<Self, TrainError> {
+        let mut planned = [Arena::planned("model"), Arena::planned("phase")];
+        carve(config, setup, &stream, &mut planned)?;
+        let device = stream.device().clone();
+        let mut model = Arena::new("model", &device, planned[0].peak());
+        let memory = Arena::new("phase", &device, planned[1].peak());
+        let (mut learner, reference) = models(config, setup, stream, &mut model)?;
+        match &setup.folder {
+            Some(folder) => learner.model.read(folder, config.model.scan)?,
+            None => learner.model.initialise(&learner.stream, config.seed)?,
+        }
+        learner.refresh_master();
+        let (progress, started) = (Progress::default(), (clock.0)());
+        Ok(Self { config, setup, learner, reference, memory, progress, clock, started, saved: None })
+    }
+
+    /// Where it stands.
+    pub fn progress(&self) -> &Progress {
+        &self.progress
+    }
+
+    /// The weights.
+    pub fn learner(&self) -> &Learner {
+        &self.learner
+    }
+
+    /// Steps of both phases.
+    pub fn total_steps(&self) -> u64 {
+        self.config.sft.steps + self.config.rl.steps
+    }
+
+    /// Goes on where a checkpoint of this run stopped.
+    ///
+    /// # Errors
+    /// When the checkpoint does not fit the configuration.
+    pub fn restore(&mut self, folder: &RunFolder, observer: &mut dyn Observer) -> Result<bool, TrainError> {
+        let Some(progress) = folder.load(&mut self.learner, self.reference.as_mut(), observer)? else {
+            return Ok(false);
+        };
+        self.started -= progress.seconds;
+        self.saved = Some(progress.step);
+        self.progress = progress;
+        Ok(true)
+    }
+
+    /// Runs until all steps are done. Where the observer wants an end before, whatever the run is about, what is done is saved.
+    ///
+    /// # Errors
+    /// What ended the run before its time, `Stopped` among it; the last checkpoint stays.
+    pub fn train(&mut self, folder: &mut RunFolder, observer: &mut dyn Observer) -> Result<(), TrainError> {
+        folder.check_room(self.standing(None), observer)?;
+        let ended = self.advance(folder, observer);
+        if matches!(ended, Err(TrainError::Stopped)) {
+            self.save(folder, observer)?;
+        }
+        ended
+    }
+
+    fn advance(&mut self, folder: &mut RunFolder, observer: &mut dyn Observer) -> Result<(), TrainError> {
+        loop {
+            self.evaluate_and_save(folder, observer)?;
+            if self.progress.step == self.total_steps() {
+                return Ok(());
+            }
+            Stop::of(observer).check()?;
+            if self.progress.step == self.config.sft.steps && self.progress.before.is_none() {
+                self.begin_reinforcement(folder, observer)?;
+            }
+            let stop = Stop::of(observer);
+            let row = match self.phase() {
+                Phase::Sft => self.supervised(stop)?,
+                Phase::Rl => self.reinforce(stop)?,
+                Phase::BradleyTerry => self.compare_rewards(stop)?,
+            };
+            self.progress.seconds = (self.clock.0)() - self.started;
+            folder.record(&row).iter().for_each(|notice| observer.notice(notice));
+            observer.stepped(&self.progress, &row);
+        }
+    }
+
+    fn phase(&self) -> Phase {
+        match self.config.rl.baseline {
+            _ if self.progress.step < self.config.sft.steps => Phase::Sft,
+            None => Phase::Rl,
+            Some(Baseline::BradleyTerry) => Phase::BradleyTerry,
+        }
+    }
+
+    /// Between the phases: the model is judged, becomes the reference, and its optimizer starts anew. A run that is stopped in
+    /// here does all of it again.
+    fn begin_reinforcement(
+        &mut self,
+        folder: &mut RunFolder,
+        observer: &mut dyn Observer,
+    ) -> Result<(), TrainError> {
+        self.learner.reset_moments();
+        if let Some(reference) = &mut self.reference {
+            self.learner.copy_weights(reference)?;
+        }
+        let before = self.held_out(Stop::of(observer))?;
+        observer.evaluated("held-out", &before.evaluated);
+        self.keep_samples(folder, When::Before, &before)?;
+        self.validate(observer)?;
+        self.progress.before = Some(before.evaluated);
+        self.progress.before_credits = before.credits;
+        Ok(())
+    }
+
+    /// What is due after a step, and what a run that was stopped over it still owes.
+    fn evaluate_and_save(
+        &mut self,
+        folder: &mut RunFolder,
+        observer: &mut dyn Observer,
+    ) -> Result<(), TrainError> {
+        let (step, last) = (self.progress.step, self.progress.step == self.total_steps());
+        if self.is_validation_due(last) {
+            if self.progress.curve.last().is_none_or(|validated| validated.step < step) {
+                let score = self.validate(observer)?;
+                folder.save(self.standing(Some(score)), observer)?;
+                self.saved = Some(step);
+            }
+        } else if step > 0 && (step.is_multiple_of(self.config.checkpoint.every.max(1)) || last) {
+            self.save(folder, observer)?;
+        }
+        Ok(())
+    }
+
+    fn is_validation_due(&self, last: bool) -> bool {
+        let learned = self.progress.step.checked_sub(self.config.sft.steps).filter(|learned| *learned > 0);
+        learned.is_some_and(|learned| last || learned.is_multiple_of(self.config.evaluation.every.max(1)))
+    }
+
+    /// Saves the run as it stands, unless a checkpoint of this step is there.
+    fn save(&mut self, folder: &RunFolder, observer: &mut dyn Observer) -> Result<(), TrainError> {
+        if self.saved != Some(self.progress.step) {
+            folder.save(self.standing(None), observer)?;
+            self.saved = Some(self.progress.step);
+        }
+        Ok(())
+    }
+
+    fn standing(&self, score: Option<f64>) -> Standing<'_> {
+        let (learner, reference) = (&self.learner, self.reference.as_ref());
+        Standing { learner, reference, progress: &self.progress, score }
+    }
+}
+
+/// The model that learns and, where the loss needs one, the frozen reference.
+fn models(
+    config: &TrainConfig,
+    setup: &Setup,
+    stream: Stream,
+    arena: &mut Arena,
+) -> Result<(Learner, Option<Model>), ArenaError> {
+    let dtype = config.model.dtype.storage();
+    let mut model = || Model::new(setup.model.clone(), dtype, setup.positions(config), arena);
+    let reference = (config.rl.loss.kl != 0.0).then(&mut model).transpose()?;
+    let model = model()?;
+    Ok((Learner::new(stream, model, arena)?, reference))
+}
+
+/// Carves everything that a run carves: over planned arenas this counts what it needs, model and phases apart.
+///
+/// # Errors
+/// When an arena is full.
+pub fn carve(
+    config: &TrainConfig,
+    setup: &Setup,
+    stream: &Stream,
+    [model, phase]: &mut [Arena; 2],
+) -> Result<(), ArenaError> {
+    let (learner, _reference) = models(config, setup, Stream::new(stream.device().clone()), model)?;
+    step::plan(&learner.model, &config.rollout, &config.rl, phase)
+}
