@@ -262,7 +262,7 @@ fn the_head_gives_trls_log_probability_entropy_and_gradient_of_the_logits() {
         });
         let mut scratch = Scratch::new(&mut arena(), DType::F64, n, v).expect("room for one tile");
         let coefficients = Coefficients { dlogprob: dlogprob.view(), dentropy: Some(dentropy.view()) };
-        let out = HeadGradient { dx: dx.view_mut(), dw: dw.view_mut() };
+        let out = HeadGradient { dx: dx.view_mut(), dw: Some(dw.view_mut()) };
         head::gradient(&stream(), input, coefficients, fresh, (&Leaves::one(n), &mut scratch), out)
             .expect("fitting arguments");
         let what = format!("temperature {}", golden.temperature);

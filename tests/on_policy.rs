@@ -7,8 +7,9 @@ use patarm::device::{Device, DeviceChoice, Stream};
 use patarm::dims;
 use patarm::ops::attention::{Source, Span};
 use patarm::ops::head::{self, HeadInput, Logprobs, Scratch};
-use patarm::ops::rows;
-use patarm::qwen3::{self, Activations, Config, Family, Keep, Model, Packed};
+use patarm::ops::philox::Key;
+use patarm::ops::{random, rows};
+use patarm::qwen3::{self, Activations, Config, Family, Keep, LowRank, Model, Packed};
 use patarm::record::{Finish, Rollout, Sampling, SeedKey};
 use patarm::rollout::{Engine, Limits, Request, Thought};
 use patarm::tensor::{Arena, DType, Tensor};
@@ -31,6 +32,7 @@ fn config(tied: bool) -> Config {
         rope_theta: 1e4,
         tied,
         positions: 1024,
+        adapter: None,
         other: serde_json::Map::new(),
     }
 }
@@ -173,6 +175,33 @@ fn stored_log_probabilities_equal_the_packed_forward_to_the_bit() {
             let again = recompute(&stream, &model, &rollouts, shared, tile);
             assert_eq!(bits(&stored(&rollouts)), bits(&again), "{dtype:?}, shared {shared}, tile {tile}");
         }
+    }
+}
+
+#[test]
+fn so_they_do_with_a_low_rank_adapter() {
+    for dtype in [DType::F32, DType::BF16] {
+        let stream = stream(2);
+        let base = model(&stream, dtype, true);
+        let mut arena = Arena::new("model", stream.device(), 1 << 24);
+        let adapter = LowRank::new(5, 12.0, &["all"]).expect("sound");
+        let config = Config { adapter: Some(adapter), ..config(true) };
+        let mut model = Model::new(config, dtype, 1024, &mut arena).expect("fits");
+        for (id, tensor) in model.params.iter_mut() {
+            rows::copy(&stream, base.params.get(id), tensor.view_mut()).expect("alike");
+        }
+        // Neither factor is 0, as after some training.
+        for (_, tensor) in model.adapter.iter_mut().flat_map(|factors| factors.iter_mut()) {
+            random::normal(&stream, tensor.view_mut(), Key::of_request(9, 0, 0, 0), 0.2).expect("host");
+        }
+        let limits = Limits { tokens: 300, sequences: 30, blocks: 200 };
+        let requests = requests(&LENGTHS, 3, Sampling::default());
+        let rollouts = generate(&stream, &model, limits, &requests);
+        for (shared, tile) in [(true, 512), (false, 7)] {
+            let again = recompute(&stream, &model, &rollouts, shared, tile);
+            assert_eq!(bits(&stored(&rollouts)), bits(&again), "{dtype:?}, shared {shared}, tile {tile}");
+        }
+        assert_ne!(stored(&rollouts), recompute(&stream, &base, &rollouts, true, 512), "the adapter matters");
     }
 }
 

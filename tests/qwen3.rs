@@ -8,6 +8,8 @@ mod fine_tuning;
 mod golden;
 #[path = "qwen3/gradients.rs"]
 mod gradients;
+#[path = "qwen3/lora.rs"]
+mod lora;
 #[path = "qwen3/pass.rs"]
 mod pass;
 #[path = "qwen3/pretrained.rs"]

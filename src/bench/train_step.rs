@@ -133,7 +133,7 @@ impl TrainStep {
         let [logprob, lse, entropy] = m.logprobs.each_mut().map(Tensor::view_mut);
         let fresh = Lse::Fresh(Logprobs { logprob, lse, entropy });
         let coefficients = Coefficients { dlogprob: m.weights.view(), dentropy: None };
-        let out = HeadGradient { dx: m.hidden.view_mut(), dw: m.gradients.get_mut(head) };
+        let out = HeadGradient { dx: m.hidden.view_mut(), dw: m.gradients.find_mut(head) };
         head::gradient(stream, input, coefficients, fresh, (leaves, &mut m.scratch), out)?;
         let pass = BackwardPass { stream, model: &m.model, batch, leaves };
         let sink = &mut Accumulate(&mut m.gradients);

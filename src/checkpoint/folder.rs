@@ -6,11 +6,8 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::shard::Shard;
-use super::{CheckpointError, Companion, Fault, Scan, Stored, config};
+use super::{CheckpointError, Companion, Fault, Layout, Scan, Stored, config};
 use crate::tensor::{Dims, ViewMut};
-
-const SINGLE: &str = "model.safetensors";
-const INDEX: &str = "model.safetensors.index.json";
 
 /// A parameter that the configuration calls for.
 #[derive(Clone, Debug, PartialEq)]
@@ -30,7 +27,7 @@ pub struct Tied<'a> {
     pub of: &'a str,
 }
 
-/// A Hugging Face folder: configuration, checked headers, mapped weights.
+/// A Hugging Face folder, or an adapter's: configuration, checked headers, mapped weights.
 #[derive(Debug)]
 pub struct ModelFolder {
     path: PathBuf,
@@ -47,22 +44,32 @@ struct Index {
 }
 
 impl ModelFolder {
-    /// Opens a folder and checks every header and the index; no weight is read and nothing of their size allocated.
+    /// Opens a model's folder and checks every header and the index; no weight is read and nothing of their size allocated.
     ///
     /// # Errors
     /// When a file is missing or malformed; the message names the file and the tensor.
     pub fn open(path: impl Into<PathBuf>) -> Result<Self, CheckpointError> {
+        Self::open_as(path, Layout::Model)
+    }
+
+    /// The same, for a folder of either kind.
+    ///
+    /// # Errors
+    /// When a file is missing or malformed; the message names the file and the tensor.
+    pub fn open_as(path: impl Into<PathBuf>, layout: Layout) -> Result<Self, CheckpointError> {
         let path = path.into();
-        let at = path.join("config.json");
-        let config = config::read_json(&at)?
-            .ok_or_else(|| CheckpointError::malformed(&at, "missing: not a model folder"))?;
+        let at = path.join(layout.config());
+        let config =
+            config::read_json(&at)?.ok_or_else(|| CheckpointError::malformed(&at, layout.missing(&path)))?;
         let generation = config::read_json(&path.join("generation_config.json"))?;
-        let shards = if path.join(SINGLE).exists() {
-            vec![Shard::open(path.join(SINGLE))?]
-        } else if let Some(index) = config::read_json::<Index>(&path.join(INDEX))? {
-            open_shards(&path, &index)?
+        let single = format!("{}.safetensors", layout.weights());
+        let index = format!("{single}.index.json");
+        let shards = if path.join(&single).exists() {
+            vec![Shard::open(path.join(single))?]
+        } else if let Some(told) = config::read_json::<Index>(&path.join(&index))? {
+            open_shards(&path, (&index, &told))?
         } else {
-            let reason = format!("neither {SINGLE} nor {INDEX} in it (pickled weights are not read)");
+            let reason = format!("neither {single} nor {index} in it (pickled weights are not read)");
             return Err(CheckpointError::malformed(&path, reason));
         };
         let place = shards
@@ -157,8 +164,8 @@ impl ModelFolder {
 }
 
 /// Opens every file that an index names, and holds both against each other.
-fn open_shards(folder: &Path, index: &Index) -> Result<Vec<Shard>, CheckpointError> {
-    let at = folder.join(INDEX);
+fn open_shards(folder: &Path, (name, index): (&str, &Index)) -> Result<Vec<Shard>, CheckpointError> {
+    let at = folder.join(name);
     let files: BTreeSet<&str> = index.weight_map.values().map(String::as_str).collect();
     if let Some(outside) = files.iter().find(|name| !is_plain(name)) {
         return Err(CheckpointError::malformed(&at, format!("names a file outside the folder: `{outside}`")));

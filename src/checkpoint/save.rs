@@ -6,7 +6,9 @@ use serde_json::{Value, json};
 
 use super::config::with_dtype;
 use super::marker::Hashing;
-use super::{CheckpointError, Companion, Disk, FileRecord, MARKER, Marker, State, Stored, convert, header};
+use super::{
+    CheckpointError, Companion, Disk, FileRecord, Layout, MARKER, Marker, State, Stored, convert, header,
+};
 use crate::tensor::{DType, View};
 
 /// The most bytes of weights that one file holds, unless the caller says otherwise.
@@ -27,7 +29,9 @@ pub struct Named<'a> {
 /// Everything that one save writes.
 #[derive(Clone, Debug)]
 pub struct Save<'a> {
-    /// config.json; its dtype is set to that of the weights.
+    /// How its files are named.
+    pub layout: Layout,
+    /// The configuration; a model's dtype is set to that of the weights.
     pub config: &'a Value,
     /// Parameters in the order in which they shall stand.
     pub weights: &'a [Named<'a>],
@@ -44,7 +48,8 @@ pub struct Save<'a> {
 impl<'a> Save<'a> {
     /// A model folder: weights as they lie, nothing else.
     pub fn new(config: &'a Value, weights: &'a [Named<'a>]) -> Self {
-        Self { config, weights, companions: &[], state: None, dtype: None, shard_bytes: SHARD_BYTES }
+        let layout = Layout::Model;
+        Self { layout, config, weights, companions: &[], state: None, dtype: None, shard_bytes: SHARD_BYTES }
     }
 
     /// Writes the folder `target`, which must not exist (an empty one may): under a temporary name beside it, every file made
@@ -77,10 +82,10 @@ impl<'a> Save<'a> {
 
     fn fill(&self, mut staging: Staging<'_>) -> Result<Marker, CheckpointError> {
         let config = match self.dtype.or(self.weights.first().map(|w| w.tensor.dtype())) {
-            Some(dtype) => with_dtype(self.config, dtype),
-            None => self.config.clone(),
+            Some(dtype) if self.layout == Layout::Model => with_dtype(self.config, dtype),
+            _ => self.config.clone(),
         };
-        staging.json("config.json", &config)?;
+        staging.json(self.layout.config(), &config)?;
         for Companion { name, bytes } in self.companions {
             staging.file(name, &mut |out| out.write_all(bytes))?;
         }
@@ -92,13 +97,13 @@ impl<'a> Save<'a> {
     }
 
     fn write_weights(&self, staging: &mut Staging<'_>) -> Result<(), CheckpointError> {
-        let shards = self.shards();
+        let (shards, stem) = (self.shards(), self.layout.weights());
         if let [all] = shards.as_slice() {
-            return staging.tensors("model.safetensors", all, self.dtype);
+            return staging.tensors(&format!("{stem}.safetensors"), all, self.dtype);
         }
         let (mut places, mut total) = (serde_json::Map::new(), 0);
         for (i, shard) in shards.iter().enumerate() {
-            let file = format!("model-{:05}-of-{:05}.safetensors", i + 1, shards.len());
+            let file = format!("{stem}-{:05}-of-{:05}.safetensors", i + 1, shards.len());
             staging.tensors(&file, shard, self.dtype)?;
             for weight in *shard {
                 total += self.tensor_bytes(weight);
@@ -106,7 +111,7 @@ impl<'a> Save<'a> {
             }
         }
         staging.json(
-            "model.safetensors.index.json",
+            &format!("{stem}.safetensors.index.json"),
             &json!({ "metadata": { "total_size": total }, "weight_map": places }),
         )
     }

@@ -19,6 +19,7 @@ pub mod rms_norm;
 pub mod rope;
 pub mod rows;
 pub mod sample;
+pub mod scale;
 mod split;
 pub mod swiglu;
 

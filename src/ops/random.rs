@@ -1,9 +1,9 @@
-//! Fresh weights: x ~ Normal(0, spread), or a constant.
+//! Fresh weights: x ~ Normal(0, spread), x ~ Uniform(-bound, bound), or a constant.
 //!
 //! x of any shape and dtype, written once. Each element depends on the key and its index alone.
 
 use super::OpError;
-use super::philox::Key;
+use super::philox::{BLOCK, Key};
 use crate::device::{Device, Float, Stream};
 use crate::tensor::{Element, ViewMut};
 use crate::with_float;
@@ -17,6 +17,14 @@ const CHUNK: usize = 1 << 14;
 /// None on the host.
 pub fn normal(stream: &Stream, x: ViewMut<'_>, key: Key, spread: f64) -> Result<(), OpError> {
     fill(stream, "random_normal", x, |index| spread * gaussian(key, index))
+}
+
+/// x = values between -`bound` and `bound`, each as likely.
+///
+/// # Errors
+/// None on the host.
+pub fn uniform(stream: &Stream, x: ViewMut<'_>, key: Key, bound: f64) -> Result<(), OpError> {
+    fill(stream, "random_uniform", x, |index| bound * (2.0 * fraction(words(key, index)[0]) - 1.0))
 }
 
 /// x = value.
@@ -48,10 +56,18 @@ fn fill(
 
 /// Box and Muller's normal from two of the words that belong to `index`.
 fn gaussian(key: Key, index: usize) -> f64 {
-    let block = key.block((index >> 31) as u32, (index & 0x7fff_ffff) as u32);
-    let uniform = |word: u32| (f64::from(word) + 0.5) / 4_294_967_296.0;
-    let radius = libm::sqrt(-2.0 * libm::log(uniform(block[0])));
-    radius * libm::cos(std::f64::consts::TAU * uniform(block[1]))
+    let words = words(key, index);
+    let radius = libm::sqrt(-2.0 * libm::log(fraction(words[0])));
+    radius * libm::cos(std::f64::consts::TAU * fraction(words[1]))
+}
+
+fn words(key: Key, index: usize) -> [u32; BLOCK] {
+    key.block((index >> 31) as u32, (index & 0x7fff_ffff) as u32)
+}
+
+/// Between 0 and 1, neither of them.
+fn fraction(word: u32) -> f64 {
+    (f64::from(word) + 0.5) / 4_294_967_296.0
 }
 
 #[cfg(test)]
@@ -60,6 +76,19 @@ mod tests {
     use crate::device::DeviceChoice;
     use crate::dims;
     use crate::tensor::{DType, Tensor};
+
+    #[test]
+    fn uniform_values_have_their_moments_and_their_bounds() {
+        let stream = Stream::new(Device::open(DeviceChoice::Cpu, 2).expect("a CPU"));
+        let mut x = Tensor::zeros(DType::F64, dims![N: 100_003]);
+        uniform(&stream, x.view_mut(), Key::of_request(7, 0, 0, 0), 2.0).expect("fits");
+        let x = x.view().to_f64();
+        let moment = |p| x.iter().map(|x: &f64| (x / 2.0).powi(p)).sum::<f64>() / x.len() as f64;
+        for (p, expected) in [(1, 0.0), (2, 1.0 / 3.0), (3, 0.0), (4, 0.2)] {
+            assert!((moment(p) - expected).abs() < 0.01, "moment {p} is {}", moment(p));
+        }
+        assert!(x.iter().all(|x| x.abs() < 2.0) && x.iter().any(|x| *x > 1.999));
+    }
 
     #[test]
     fn normal_values_have_their_moments_whatever_the_threads() {

@@ -57,7 +57,8 @@ pub struct Backward<'a> {
     pub leaves: &'a Leaves,
 }
 
-/// dx (`=` or `+=` as `dx_write` says) and dgain (`+=`). Moves 5 N C elements. dtypes: dy, x and dx alike.
+/// dx (`=` or `+=` as `dx_write` says) and dgain (`+=`; none where the gain does not learn). Moves 5 N C elements. dtypes: dy,
+/// x and dx alike.
 ///
 /// # Errors
 /// When shapes or dtypes do not fit.
@@ -66,17 +67,19 @@ pub fn backward(
     inputs: Backward<'_>,
     dx: ViewMut<'_>,
     dx_write: Write,
-    dgain: ViewMut<'_>,
+    dgain: Option<ViewMut<'_>>,
 ) -> Result<(), OpError> {
     const OP: &str = "rms_norm_backward";
     let Backward { dy, x, gain, rstd, leaves } = inputs;
     check(OP, x, gain, rstd)?;
     expect_dims(OP, "dy", dy.dims(), x.dims())?;
     expect_dims(OP, "dx", dx.dims(), x.dims())?;
-    expect_dims(OP, "dgain", dgain.dims(), gain.dims())?;
     expect_dtype(OP, "dy", dy.dtype(), x.dtype())?;
     expect_dtype(OP, "dx", dx.dtype(), x.dtype())?;
-    expect_dtype(OP, "dgain", dgain.dtype(), gain.dtype())?;
+    if let Some(dgain) = &dgain {
+        expect_dims(OP, "dgain", dgain.dims(), gain.dims())?;
+        expect_dtype(OP, "dgain", dgain.dtype(), gain.dtype())?;
+    }
     if leaves.tokens() != x.dims().rows() {
         let reason =
             format!("x has {} rows, the leaves {}: both must agree", x.dims().rows(), leaves.tokens());
@@ -86,7 +89,9 @@ pub fn backward(
         Device::Host(host) => with_float!(x.dtype(), T => {
             let rows = Rows { dy: dy.host::<T>(), x: x.host::<T>(), gain: gain.host(), rstd: rstd.host() };
             rows.input_gradient(host, dx.host_mut::<T>(), dx_write);
-            rows.gain_gradient(host, leaves, dgain.host_mut());
+            if let Some(dgain) = dgain {
+                rows.gain_gradient(host, leaves, dgain.host_mut());
+            }
         }),
         Device::Cuda(cuda) => match *cuda {},
     }

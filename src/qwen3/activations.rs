@@ -29,6 +29,8 @@ pub struct Activations {
     /// The normed output, input of the head: [N, C].
     pub(super) hidden: Tensor,
     pub(super) hidden_rstd: Tensor,
+    /// An input of a matrix brought down to the adapter's rank: [N, R]; used anew by every matrix.
+    pub(super) low: Option<Tensor>,
 }
 
 /// What one layer computes: [N, ...] each.
@@ -89,6 +91,7 @@ impl Activations {
             layers,
             hidden: arena.tensor(dtype, stream)?,
             hidden_rstd: arena.tensor(dtype.accumulator(), dims![N: capacity])?,
+            low: low(config, dtype, capacity, arena)?,
         })
     }
 
@@ -106,6 +109,11 @@ impl Activations {
     pub(super) fn stage(&self, layer: usize) -> usize {
         layer % self.residual.len()
     }
+}
+
+/// [N, R], where the configuration has an adapter.
+fn low(c: &Config, dtype: DType, n: usize, arena: &mut Arena) -> Result<Option<Tensor>, ArenaError> {
+    c.adapter.as_ref().map(|low| arena.tensor(dtype, dims![N: n, R: low.rank()])).transpose()
 }
 
 impl LayerActivations {
@@ -163,6 +171,8 @@ pub struct BackwardBuffers {
     pub(super) q: Tensor,
     pub(super) k: Tensor,
     pub(super) v: Tensor,
+    /// Between an adapter's factors, [N, R].
+    pub(super) low: Option<Tensor>,
 }
 
 impl BackwardBuffers {
@@ -172,6 +182,7 @@ impl BackwardBuffers {
     /// When the arena is full.
     pub fn new(c: &Config, dtype: DType, capacity: usize, arena: &mut Arena) -> Result<Self, ArenaError> {
         let n = capacity;
+        let low = low(c, dtype, n, arena)?;
         let mut stored = |dims| arena.tensor(dtype, dims);
         let (query, key) =
             (dims![N: n, H: c.heads, D: c.head_dim], dims![N: n, KVH: c.kv_heads, D: c.head_dim]);
@@ -183,6 +194,7 @@ impl BackwardBuffers {
             q: stored(query)?,
             k: stored(key)?,
             v: stored(key)?,
+            low,
         })
     }
 }

@@ -1,9 +1,12 @@
 use super::activations::{BackwardBuffers, LayerActivations};
-use super::forward::{Layer, per_norm};
+use super::adapter::Beside;
+use super::forward::{Layer, per_norm, room};
 use super::params::LayerParam::{Down, Gate, InputNorm, K, KNorm, O, PostNorm, Q, QNorm, Up, V};
 use super::{Activations, GradientSink, Keep, LayerParam, Model, Packed, ParamId};
 use crate::device::Stream;
-use crate::ops::{Leaves, OpError, Write, attention, bias, embedding, product, rms_norm, rope, swiglu};
+use crate::ops::{
+    Leaves, OpError, Write, attention, bias, embedding, product, rms_norm, rope, scale, swiglu,
+};
 use crate::tensor::{Tensor, View, ViewMut};
 
 /// What a backward pass runs over: the same batch as the forward pass before it.
@@ -20,7 +23,7 @@ pub struct BackwardPass<'a> {
 }
 
 /// The mirror of [`super::forward`] without a KV pool: from the gradient of [`Activations::hidden`] to the gradient of every
-/// weight but the head's own, which go to `sink` from the last layer to the first, the embedding at the end.
+/// weight that learns but the head's own, which go to `sink` from the last layer to the first, the embedding at the end.
 ///
 /// # Errors
 /// When shapes do not fit, or the activations were not kept.
@@ -46,16 +49,17 @@ pub fn backward(
         let layer = Layer { stream, model, l, n, spans: &batch.spans, indices: &buffers.indices };
         let (input, a) = (buffers.residual[l].rows(0..n), &mut buffers.layers[set]);
         if buffers.keep == Keep::Inputs {
-            layer.forward(input, a, d.normed.rows_mut(0..n), None)?;
+            layer.forward(input, (a, &mut buffers.low), d.normed.rows_mut(0..n), None)?;
         }
         let layer = LayerBackward { layer, leaves };
         layer.feed_forward(a, d, sink)?;
         layer.attention(a, d, sink)?;
         layer.project(input, a, d, sink)?;
     }
-    let table = sink.buffer(ParamId::Embedding);
-    embedding::backward(stream, d.stream.rows(0..n), buffers.indices.tokens(n), table)?;
-    sink.finished(ParamId::Embedding);
+    if let Some(table) = sink.buffer(ParamId::Embedding) {
+        embedding::backward(stream, d.stream.rows(0..n), buffers.indices.tokens(n), table)?;
+        sink.finished(ParamId::Embedding);
+    }
     Ok(())
 }
 
@@ -74,13 +78,13 @@ impl LayerBackward<'_> {
         sink: &mut impl GradientSink,
     ) -> Result<(), OpError> {
         let (s, n) = (self.layer.stream, self.layer.n);
-        self.input(d.stream.rows(0..n), Down, d.product.rows_mut(0..n), Write::Set)?;
-        self.weight(d.stream.rows(0..n), a.product.rows(0..n), Down, sink)?;
+        let down = Linear { dy: d.stream.rows(0..n), x: a.product.rows(0..n), p: Down };
+        self.linear(down, (d.product.rows_mut(0..n), Write::Set), &mut d.low, sink)?;
         swiglu::backward(s, d.product.rows(0..n), a.gate.rows_mut(0..n), a.up.rows_mut(0..n))?;
-        self.weight(a.gate.rows(0..n), a.post_normed.rows(0..n), Gate, sink)?;
-        self.weight(a.up.rows(0..n), a.post_normed.rows(0..n), Up, sink)?;
-        self.input(a.gate.rows(0..n), Gate, d.normed.rows_mut(0..n), Write::Set)?;
-        self.input(a.up.rows(0..n), Up, d.normed.rows_mut(0..n), Write::Add)?;
+        for (p, dy, write) in [(Gate, &a.gate, Write::Set), (Up, &a.up, Write::Add)] {
+            let from = Linear { dy: dy.rows(0..n), x: a.post_normed.rows(0..n), p };
+            self.linear(from, (d.normed.rows_mut(0..n), write), &mut d.low, sink)?;
+        }
         let from = Normed { dy: &d.normed, x: a.middle.rows(0..n), rstd: &a.post_rstd, gain: PostNorm };
         self.norm(from, d.stream.rows_mut(0..n), Write::Add, sink)
     }
@@ -94,8 +98,8 @@ impl LayerBackward<'_> {
         sink: &mut impl GradientSink,
     ) -> Result<(), OpError> {
         let (s, n) = (self.layer.stream, self.layer.n);
-        self.input(d.stream.rows(0..n), O, d.attended.rows_mut(0..n), Write::Set)?;
-        self.weight(d.stream.rows(0..n), a.attended.rows(0..n), O, sink)?;
+        let out = Linear { dy: d.stream.rows(0..n), x: a.attended.rows(0..n), p: O };
+        self.linear(out, (d.attended.rows_mut(0..n), Write::Set), &mut d.low, sink)?;
         let from = attention::Backward {
             dout: d.attended.rows(0..n),
             q: a.q.rows(0..n),
@@ -126,38 +130,71 @@ impl LayerBackward<'_> {
         let n = self.layer.n;
         let (q, k) = if a.raw.is_some() { (&a.q, &a.k) } else { (&d.q, &d.k) };
         for (p, dy, write) in [(Q, q, Write::Set), (K, k, Write::Add), (V, &d.v, Write::Add)] {
-            self.weight(dy.rows(0..n), a.input_normed.rows(0..n), p, sink)?;
-            self.bias(dy.rows(0..n), p, sink)?;
-            self.input(dy.rows(0..n), p, d.normed.rows_mut(0..n), write)?;
+            let from = Linear { dy: dy.rows(0..n), x: a.input_normed.rows(0..n), p };
+            self.linear(from, (d.normed.rows_mut(0..n), write), &mut d.low, sink)?;
         }
         let from = Normed { dy: &d.normed, x: input, rstd: &a.input_rstd, gain: InputNorm };
         self.norm(from, d.stream.rows_mut(0..n), Write::Add, sink)
     }
 
-    /// dx (=, +=) dy w.
-    fn input(&self, dy: View<'_>, p: LayerParam, dx: ViewMut<'_>, write: Write) -> Result<(), OpError> {
-        product::backward_input(self.layer.stream, dy, self.layer.weight(p), dx, write)
+    /// The mirror of a layer's `linear`: dx (=, +=) dy w, and the gradients of all that made y.
+    fn linear(
+        &self,
+        from: Linear<'_>,
+        (mut dx, write): (ViewMut<'_>, Write),
+        low: &mut Option<Tensor>,
+        sink: &mut impl GradientSink,
+    ) -> Result<(), OpError> {
+        let Layer { stream, model, l, .. } = self.layer;
+        let Linear { dy, x, p } = from;
+        self.weight(dy, x, ParamId::Layer(l, p), sink)?;
+        if let Some(b) = model.config.family.bias(p) {
+            self.bias(dy, ParamId::Layer(l, b), sink)?;
+        }
+        product::backward_input(stream, dy, self.layer.weight(p), dx.reborrow(), write)?;
+        match model.beside(l, p) {
+            Some(beside) => self.factors(from, beside, dx, low, sink),
+            None => Ok(()),
+        }
     }
 
-    /// dw += dyᵀ x.
+    /// Through an adapter's factors: with u = alpha / R x Aᵀ again as in the forward pass, dB += dyᵀ u; with
+    /// du = alpha / R dy B in its place, dA += duᵀ x and dx += du A.
+    fn factors(
+        &self,
+        from: Linear<'_>,
+        beside: Beside<'_>,
+        dx: ViewMut<'_>,
+        low: &mut Option<Tensor>,
+        sink: &mut impl GradientSink,
+    ) -> Result<(), OpError> {
+        let (stream, n, [a, b]) = (self.layer.stream, self.layer.n, beside.ids);
+        self.weight(from.dy, self.layer.lower(from.x, beside, low)?, b, sink)?;
+        let low = room(low)?;
+        product::backward_input(stream, from.dy, beside.b, low.rows_mut(0..n), Write::Set)?;
+        scale::scale(stream, low.rows_mut(0..n), beside.scale)?;
+        self.weight(low.rows(0..n), from.x, a, sink)?;
+        product::backward_input(stream, low.rows(0..n), beside.a, dx, Write::Add)
+    }
+
+    /// dw += dyᵀ x, where w learns.
     fn weight(
         &self,
         dy: View<'_>,
         x: View<'_>,
-        p: LayerParam,
+        id: ParamId,
         sink: &mut impl GradientSink,
     ) -> Result<(), OpError> {
-        let id = ParamId::Layer(self.layer.l, p);
-        product::backward_weight(self.layer.stream, dy, x, self.leaves, sink.buffer(id))?;
+        let Some(dw) = sink.buffer(id) else { return Ok(()) };
+        product::backward_weight(self.layer.stream, dy, x, self.leaves, dw)?;
         sink.finished(id);
         Ok(())
     }
 
-    /// The gradient of what was added to the product with `matrix`, where anything was.
-    fn bias(&self, dy: View<'_>, matrix: LayerParam, sink: &mut impl GradientSink) -> Result<(), OpError> {
-        let Some(p) = self.layer.model.config.family.bias(matrix) else { return Ok(()) };
-        let id = ParamId::Layer(self.layer.l, p);
-        bias::backward(self.layer.stream, dy, self.leaves, sink.buffer(id))?;
+    /// The gradient of a bias, where it learns.
+    fn bias(&self, dy: View<'_>, id: ParamId, sink: &mut impl GradientSink) -> Result<(), OpError> {
+        let Some(dbias) = sink.buffer(id) else { return Ok(()) };
+        bias::backward(self.layer.stream, dy, self.leaves, dbias)?;
         sink.finished(id);
         Ok(())
     }
@@ -180,6 +217,14 @@ impl LayerBackward<'_> {
         sink.finished(id);
         Ok(())
     }
+}
+
+/// A matrix to go back through.
+#[derive(Clone, Copy)]
+struct Linear<'a> {
+    dy: View<'a>,
+    x: View<'a>,
+    p: LayerParam,
 }
 
 /// A norm to go back through.

@@ -1,6 +1,6 @@
 use serde_json::{Map, Value, json};
 
-use super::Family;
+use super::{Family, LowRank};
 use crate::tensor::{DType, Dims};
 
 /// Shape of a model, as `config.json` of a Hugging Face folder gives it.
@@ -30,6 +30,8 @@ pub struct Config {
     pub tied: bool,
     /// Longest sequence, tokens.
     pub positions: usize,
+    /// What is added to matrices that stay as they are; config.json knows nothing of it.
+    pub adapter: Option<LowRank>,
     /// Keys that this engine does not compute with (token ids, initializer range, ...), kept for saving.
     pub other: Map<String, Value>,
 }

@@ -1,12 +1,13 @@
 use super::activations::LayerActivations;
+use super::adapter::Beside;
 use super::batch::Indices;
 use super::params::LayerParam::{Down, Gate, InputNorm, K, KNorm, O, PostNorm, Q, QNorm, Up, V};
 use super::{Activations, Config, LayerParam, Model, Packed, ParamId};
 use crate::device::Stream;
 use crate::dims;
 use crate::ops::attention::{self, Keys, Span};
-use crate::ops::{OpError, Write, bias, embedding, kv_append, product, rms_norm, rope, rows, swiglu};
-use crate::tensor::{Dims, View, ViewMut};
+use crate::ops::{OpError, Write, bias, embedding, kv_append, product, rms_norm, rope, rows, scale, swiglu};
+use crate::tensor::{Dims, Tensor, View, ViewMut};
 
 /// Dims of a KV pool of `blocks` blocks of 64 positions: [L, Blocks, K|V, KVH, 64, D].
 pub fn kv_pool_dims(c: &Config, blocks: usize) -> Dims {
@@ -39,7 +40,8 @@ pub fn forward(
             buffers.residual.get_disjoint_mut([before, after]).expect("a layer's input is not its output");
         let layer = Layer { stream, model, l, n, spans: &batch.spans, indices: &buffers.indices };
         let pool = pool.as_mut().map(ViewMut::reborrow);
-        layer.forward(input.rows(0..n), &mut buffers.layers[set], output.rows_mut(0..n), pool)?;
+        let (a, low) = (&mut buffers.layers[set], &mut buffers.low);
+        layer.forward(input.rows(0..n), (a, low), output.rows_mut(0..n), pool)?;
     }
     let last = buffers.residual[buffers.stage(model.config.layers)].rows(0..n);
     let (hidden, rstd) = (buffers.hidden.rows_mut(0..n), buffers.hidden_rstd.rows_mut(0..n));
@@ -67,26 +69,31 @@ impl<'a> Layer<'a> {
     pub(super) fn forward(
         &self,
         input: View<'_>,
-        a: &mut LayerActivations,
+        (a, low): (&mut LayerActivations, &mut Option<Tensor>),
         mut output: ViewMut<'_>,
         pool: Option<ViewMut<'_>>,
     ) -> Result<(), OpError> {
         let (s, n) = (self.stream, self.n);
-        self.project(input, a)?;
+        self.project(input, a, low)?;
         self.attend(a, pool)?;
         rows::copy(s, input, a.middle.rows_mut(0..n))?;
-        product::forward(s, a.attended.rows(0..n), self.weight(O), a.middle.rows_mut(0..n), Write::Add)?;
+        self.linear(a.attended.rows(0..n), O, (a.middle.rows_mut(0..n), Write::Add), low)?;
         self.norm(a.middle.rows(0..n), PostNorm, a.post_normed.rows_mut(0..n), a.post_rstd.rows_mut(0..n))?;
         let normed = a.post_normed.rows(0..n);
-        self.linear(normed, Gate, a.gate.rows_mut(0..n))?;
-        self.linear(normed, Up, a.up.rows_mut(0..n))?;
+        self.linear(normed, Gate, (a.gate.rows_mut(0..n), Write::Set), low)?;
+        self.linear(normed, Up, (a.up.rows_mut(0..n), Write::Set), low)?;
         swiglu::forward(s, a.gate.rows(0..n), a.up.rows(0..n), a.product.rows_mut(0..n))?;
         rows::copy(s, a.middle.rows(0..n), output.reborrow())?;
-        product::forward(s, a.product.rows(0..n), self.weight(Down), output, Write::Add)
+        self.linear(a.product.rows(0..n), Down, (output, Write::Add), low)
     }
 
     /// Queries, keys and values of the normed input; queries and keys normed per head where the family does, and rotated.
-    fn project(&self, input: View<'_>, a: &mut LayerActivations) -> Result<(), OpError> {
+    fn project(
+        &self,
+        input: View<'_>,
+        a: &mut LayerActivations,
+        low: &mut Option<Tensor>,
+    ) -> Result<(), OpError> {
         let (s, n) = (self.stream, self.n);
         self.norm(input, InputNorm, a.input_normed.rows_mut(0..n), a.input_rstd.rows_mut(0..n))?;
         let normed = a.input_normed.rows(0..n);
@@ -94,9 +101,9 @@ impl<'a> Layer<'a> {
             Some(raw) => (&mut raw.q, &mut raw.k),
             None => (&mut a.q, &mut a.k),
         };
-        self.linear(normed, Q, q.rows_mut(0..n))?;
-        self.linear(normed, K, k.rows_mut(0..n))?;
-        self.linear(normed, V, a.v.rows_mut(0..n))?;
+        self.linear(normed, Q, (q.rows_mut(0..n), Write::Set), low)?;
+        self.linear(normed, K, (k.rows_mut(0..n), Write::Set), low)?;
+        self.linear(normed, V, (a.v.rows_mut(0..n), Write::Set), low)?;
         if let Some(raw) = &mut a.raw {
             self.norm(raw.q.rows(0..n), QNorm, a.q.rows_mut(0..n), raw.q_rstd.rows_mut(0..n))?;
             self.norm(raw.k.rows(0..n), KNorm, a.k.rows_mut(0..n), raw.k_rstd.rows_mut(0..n))?;
@@ -125,13 +132,34 @@ impl<'a> Layer<'a> {
         }
     }
 
-    /// y = x wᵀ, and the bias where the family has one.
-    fn linear(&self, x: View<'_>, p: LayerParam, mut y: ViewMut<'_>) -> Result<(), OpError> {
-        product::forward(self.stream, x, self.weight(p), y.reborrow(), Write::Set)?;
-        match self.model.config.family.bias(p) {
-            Some(b) => bias::forward(self.stream, self.weight(b), y),
-            None => Ok(()),
+    /// y (=, +=) x wᵀ, then the bias where the family has one, then what an adapter adds where it is on: alpha / R (x Aᵀ) Bᵀ.
+    fn linear(
+        &self,
+        x: View<'_>,
+        p: LayerParam,
+        (mut y, write): (ViewMut<'_>, Write),
+        low: &mut Option<Tensor>,
+    ) -> Result<(), OpError> {
+        product::forward(self.stream, x, self.weight(p), y.reborrow(), write)?;
+        if let Some(b) = self.model.config.family.bias(p) {
+            bias::forward(self.stream, self.weight(b), y.reborrow())?;
         }
+        let Some(beside) = self.model.beside(self.l, p) else { return Ok(()) };
+        let lowered = self.lower(x, beside, low)?;
+        product::forward(self.stream, lowered, beside.b, y, Write::Add)
+    }
+
+    /// alpha / R x Aᵀ: [N, R].
+    pub(super) fn lower<'b>(
+        &self,
+        x: View<'_>,
+        beside: Beside<'_>,
+        low: &'b mut Option<Tensor>,
+    ) -> Result<View<'b>, OpError> {
+        let mut lowered = room(low)?.rows_mut(0..self.n);
+        product::forward(self.stream, x, beside.a, lowered.reborrow(), Write::Set)?;
+        scale::scale(self.stream, lowered, beside.scale)?;
+        Ok(room(low)?.rows(0..self.n))
     }
 
     /// y = x normed over its last dimension (the hidden width, or one head).
@@ -140,6 +168,12 @@ impl<'a> Layer<'a> {
         let (x, y, rstd) = (x.reshape(per), y.reshape(per), rstd.reshape(groups));
         rms_norm::forward(self.stream, x, self.weight(gain), self.model.config.norm_eps, y, rstd)
     }
+}
+
+/// The buffer between an adapter's factors.
+pub(super) fn room(low: &mut Option<Tensor>) -> Result<&mut Tensor, OpError> {
+    let reason = "the buffers are those of a model without an adapter".into();
+    low.as_mut().ok_or(OpError::Argument { op: "qwen3_forward", reason })
 }
 
 /// [rows, width] and [rows] of what is normed together: tokens by C, or tokens times heads by D.

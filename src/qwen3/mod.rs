@@ -3,6 +3,7 @@
 //! decode; the head is a stage of its own (`ops::head`).
 
 mod activations;
+mod adapter;
 mod backward;
 mod batch;
 mod config;
@@ -13,8 +14,10 @@ mod gradient;
 mod init;
 mod params;
 mod parse;
+mod peft;
 
 pub use activations::{Activations, BackwardBuffers, Keep};
+pub use adapter::{Factor, LowRank, LowRankError};
 pub use backward::{BackwardPass, backward};
 pub use batch::Packed;
 pub use config::Config;
@@ -36,6 +39,8 @@ pub struct Model {
     pub dtype: DType,
     /// Weights.
     pub params: Params,
+    /// The factors of the configuration's adapter; while they are taken off, the model is its base alone.
+    pub adapter: Option<Params>,
     /// Cosines and sines of the first positions.
     pub rope: Table,
 }
@@ -52,7 +57,18 @@ impl Model {
         arena: &mut Arena,
     ) -> Result<Self, ArenaError> {
         let params = Params::weights(&config, dtype, arena)?;
+        let adapter = Params::factors(&config, dtype, arena)?;
         let rope = Table::new(positions, config.head_dim, config.rope_theta, dtype.accumulator(), arena)?;
-        Ok(Self { config, dtype, params, rope })
+        Ok(Self { config, dtype, params, adapter, rope })
+    }
+
+    /// What learns: the adapter's factors, else every weight.
+    pub fn learns(&self) -> &Params {
+        self.adapter.as_ref().unwrap_or(&self.params)
+    }
+
+    /// What learns, for writing.
+    pub fn learns_mut(&mut self) -> &mut Params {
+        self.adapter.as_mut().unwrap_or(&mut self.params)
     }
 }

@@ -1,8 +1,10 @@
-use super::{Config, Family};
-use crate::dims;
-use crate::tensor::{Arena, ArenaError, DType, Dims, Tensor, View, ViewMut};
+use std::collections::HashMap;
 
-/// One of a layer's weights; [`Family::layer`] says which of them a model has.
+use super::{Config, Factor};
+use crate::dims;
+use crate::tensor::{Arena, ArenaError, Axis, DType, Dims, Tensor, View, ViewMut};
+
+/// One of a layer's weights; [`Family::layer`](super::Family::layer) says which of them a model has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[allow(missing_docs)]
 pub enum LayerParam {
@@ -35,10 +37,12 @@ pub enum ParamId {
     Norm,
     /// [V, C], where not tied.
     Head,
+    /// A factor of what an adapter adds to matrix `.1` of layer `.0`.
+    Low(usize, LayerParam, Factor),
 }
 
 impl ParamId {
-    /// Every weight of a model, in the fixed order of files, gradients and updates.
+    /// Every weight of a model without its adapter, in the fixed order of files, gradients and updates.
     pub fn all(config: &Config) -> impl Iterator<Item = Self> + use<> {
         let layer = config.family.layer();
         let layers = (0..config.layers).flat_map(|l| layer.iter().map(move |p| Self::Layer(l, *p)));
@@ -46,13 +50,18 @@ impl ParamId {
         std::iter::once(Self::Embedding).chain(layers).chain([Self::Norm]).chain(head)
     }
 
-    /// Name in a Hugging Face folder.
+    /// Name in a Hugging Face folder; of a factor, in peft's.
     pub fn name(self) -> String {
         match self {
             Self::Embedding => "model.embed_tokens.weight".into(),
             Self::Norm => "model.norm.weight".into(),
             Self::Head => "lm_head.weight".into(),
             Self::Layer(l, p) => format!("model.layers.{l}.{}", p.name()),
+            Self::Low(l, p, factor) => {
+                let letter = if matches!(factor, Factor::A(_)) { 'A' } else { 'B' };
+                let matrix = p.name().trim_end_matches(".weight");
+                format!("base_model.model.model.layers.{l}.{matrix}.lora_{letter}.weight")
+            }
         }
     }
 
@@ -62,6 +71,11 @@ impl ParamId {
             Self::Embedding | Self::Head => dims![V: c.vocabulary, C: c.hidden],
             Self::Norm => dims![C: c.hidden],
             Self::Layer(_, p) => p.dims(c),
+            Self::Low(_, p, factor) => match (factor, p.dims(c).axes()) {
+                (Factor::A(r), [.., input]) => Dims::new(&[(Axis::R, r), *input]),
+                (Factor::B(r), [output, ..]) => Dims::new(&[*output, (Axis::R, r)]),
+                (_, []) => unreachable!("a matrix has dimensions"),
+            },
         }
     }
 
@@ -101,6 +115,11 @@ impl LayerParam {
         }
     }
 
+    /// Name of the module that holds it, as peft's `target_modules` have it.
+    pub(super) fn module(self) -> &'static str {
+        self.name().split('.').rev().nth(1).unwrap_or_default()
+    }
+
     fn dims(self, c: &Config) -> Dims {
         match self {
             InputNorm | PostNorm => dims![C: c.hidden],
@@ -119,10 +138,9 @@ impl LayerParam {
 /// One tensor for every weight: the weights themselves, their gradients, or an optimizer's moments.
 #[derive(Debug)]
 pub struct Params {
-    family: Family,
-    layers: usize,
-    tied: bool,
     tensors: Vec<(ParamId, Tensor)>,
+    /// Where each stands.
+    places: HashMap<ParamId, usize>,
 }
 
 impl Params {
@@ -131,55 +149,68 @@ impl Params {
     /// # Errors
     /// When the arena is full.
     pub fn weights(config: &Config, dtype: DType, arena: &mut Arena) -> Result<Self, ArenaError> {
-        Self::build(config, |id| if id.is_vector() { dtype.accumulator() } else { dtype }, arena)
+        let stored = |id: ParamId| if id.is_vector() { dtype.accumulator() } else { dtype };
+        Self::build(ParamId::all(config).map(|id| (id, stored(id), id.dims(config))), arena)
     }
 
-    /// Gradients or moments: `dtype` throughout.
+    /// Gradients or moments of a model's weights: `dtype` throughout.
     ///
     /// # Errors
     /// When the arena is full.
     pub fn uniform(config: &Config, dtype: DType, arena: &mut Arena) -> Result<Self, ArenaError> {
-        Self::build(config, |_| dtype, arena)
+        Self::build(ParamId::all(config).map(|id| (id, dtype, id.dims(config))), arena)
+    }
+
+    /// The factors of the configuration's adapter, where it has one.
+    ///
+    /// # Errors
+    /// When the arena is full.
+    pub fn factors(config: &Config, dtype: DType, arena: &mut Arena) -> Result<Option<Self>, ArenaError> {
+        let of = |id: ParamId| (id, dtype, id.dims(config));
+        config.adapter.as_ref().map(|low| Self::build(low.factors(config).map(of), arena)).transpose()
+    }
+
+    /// As many tensors of the same shapes, `dtype` throughout: gradients or moments of these.
+    ///
+    /// # Errors
+    /// When the arena is full.
+    pub fn like(&self, dtype: DType, arena: &mut Arena) -> Result<Self, ArenaError> {
+        Self::build(self.iter().map(|(id, tensor)| (id, dtype, tensor.view().dims())), arena)
     }
 
     fn build(
-        config: &Config,
-        dtype: impl Fn(ParamId) -> DType,
+        all: impl Iterator<Item = (ParamId, DType, Dims)>,
         arena: &mut Arena,
     ) -> Result<Self, ArenaError> {
-        let tensors = ParamId::all(config).map(|id| Ok((id, arena.tensor(dtype(id), id.dims(config))?)));
-        let tensors = tensors.collect::<Result<_, _>>()?;
-        Ok(Self { family: config.family, layers: config.layers, tied: config.tied, tensors })
+        let tensors = all.map(|(id, dtype, dims)| Ok((id, arena.tensor(dtype, dims)?)));
+        let tensors = tensors.collect::<Result<Vec<_>, _>>()?;
+        let places = tensors.iter().enumerate().map(|(place, (id, _))| (*id, place)).collect();
+        Ok(Self { tensors, places })
     }
 
-    /// Place of a weight in the fixed order.
-    fn index(&self, id: ParamId) -> usize {
-        let layer = self.family.layer();
-        match id {
-            ParamId::Embedding => 0,
-            ParamId::Layer(l, p) => {
-                let place = layer.iter().position(|q| *q == p);
-                1 + l * layer.len() + place.expect("only weights that the family has are asked for")
-            }
-            ParamId::Norm => 1 + self.layers * layer.len(),
-            ParamId::Head => 2 + self.layers * layer.len(),
-        }
+    /// One weight, if it is among these.
+    pub fn find(&self, id: ParamId) -> Option<View<'_>> {
+        Some(self.tensors[*self.places.get(&id)?].1.view())
+    }
+
+    /// One weight, if it is among these, for writing.
+    pub fn find_mut(&mut self, id: ParamId) -> Option<ViewMut<'_>> {
+        Some(self.tensors[*self.places.get(&id)?].1.view_mut())
     }
 
     /// One weight.
     pub fn get(&self, id: ParamId) -> View<'_> {
-        self.tensors[self.index(id)].1.view()
+        self.find(id).expect("only weights that the family has are asked for")
     }
 
     /// One weight, for writing.
     pub fn get_mut(&mut self, id: ParamId) -> ViewMut<'_> {
-        let index = self.index(id);
-        self.tensors[index].1.view_mut()
+        self.find_mut(id).expect("only weights that the family has are asked for")
     }
 
     /// The matrix of the head: [V, C].
     pub fn head_id(&self) -> ParamId {
-        if self.tied { ParamId::Embedding } else { ParamId::Head }
+        if self.places.contains_key(&ParamId::Head) { ParamId::Head } else { ParamId::Embedding }
     }
 
     /// All, in the fixed order.

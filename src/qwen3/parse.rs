@@ -93,6 +93,7 @@ impl Config {
             },
             tied: fields.told("tie_word_embeddings").and_then(Value::as_bool).unwrap_or(false),
             positions: fields.size("max_position_embeddings")?,
+            adapter: None,
             other,
         };
         config.check()?;

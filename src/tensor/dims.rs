@@ -16,6 +16,7 @@ pub enum Axis {
     V,
     L,
     G,
+    R,
     /// KV blocks.
     Blocks,
     /// The two halves K and V of a KV block.

@@ -10,6 +10,7 @@
 //! | N | packed tokens | V | vocabulary |
 //! | C | hidden | L | layers |
 //! | H | query heads | G | group size |
+//! | R | rank of an addition to a matrix | | |
 
 mod arena;
 mod dims;

@@ -113,7 +113,7 @@ fn gradient(dtype: DType, (threads, rows): Cut, inputs: &Inputs, case: Case, fre
         };
         let coefficients = Coefficients { dlogprob: dlogprob.view(), dentropy: Some(dentropy.view()) };
         let leaves = Leaves::new(bounds.to_vec());
-        let views = HeadGradient { dx: dx.view(), dw: dw.view() };
+        let views = HeadGradient { dx: dx.view(), dw: Some(dw.view()) };
         head::gradient(&stream(threads), input, coefficients, lse, (&leaves, scratch), views).unwrap();
     });
     let [logprob, lse, entropy] = out.map(|output| output.values());

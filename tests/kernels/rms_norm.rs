@@ -62,7 +62,7 @@ fn backward(dtype: DType, threads: usize, inputs: &Inputs, case: Case, write: Wr
         rstd: rstd.view(),
         leaves: &leaves,
     };
-    rms_norm::backward(&stream(threads), read, dx.view(), write, dgain.view()).unwrap();
+    rms_norm::backward(&stream(threads), read, dx.view(), write, Some(dgain.view())).unwrap();
     [dx.values(), dgain.values()]
 }
 

@@ -71,7 +71,7 @@ fn pass(stream: &Stream, model: &Model, packed: &Packed, gradients: &mut Params,
     let dlogprob = supervised(packed, sums);
     let coefficients = Coefficients { dlogprob: dlogprob.view(), dentropy: None };
     let mut scratch = Scratch::new(arena, dtype, 16, c.vocabulary).expect("fits");
-    let out = HeadGradient { dx: dx.view_mut(), dw: gradients.get_mut(gradients.head_id()) };
+    let out = HeadGradient { dx: dx.view_mut(), dw: gradients.find_mut(gradients.head_id()) };
     let leaves = (&packed.target_leaves(), &mut scratch);
     head::gradient(stream, input, coefficients, Lse::Fresh(fresh), leaves, out).expect("fits");
     let mut dhidden = Tensor::zeros(dtype, dims![N: n, C: c.hidden]);

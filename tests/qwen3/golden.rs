@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use patarm::checkpoint::{ModelFolder, Scan};
 use patarm::device::{Device, DeviceChoice, Stream};
-use patarm::qwen3::{Config, Model};
+use patarm::qwen3::{Config, LowRank, Model};
 use patarm::tensor::{Arena, DType};
 use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
@@ -74,9 +74,14 @@ impl Golden {
 
     /// The model, read through the folder as a user's would be.
     pub(crate) fn model(&self, dtype: DType, arena: &mut Arena) -> Model {
+        self.model_with(None, dtype, arena)
+    }
+
+    /// The same with room for an adapter.
+    pub(crate) fn model_with(&self, adapter: Option<LowRank>, dtype: DType, arena: &mut Arena) -> Model {
         let folder = self.folder();
         let folder = ModelFolder::open(folder.path()).expect("a sound folder");
-        let config = Config::of(&folder).expect("a dense Qwen3");
+        let config = Config { adapter, ..Config::of(&folder).expect("a dense Qwen3") };
         let positions = config.positions;
         let mut model = Model::new(config, dtype, positions, arena).expect("fits");
         model.read(&folder, Scan::Finite).expect("every weight");

@@ -6,7 +6,7 @@ use patarm::dims;
 use patarm::ops::Leaves;
 use patarm::ops::attention::{Source, Span};
 use patarm::ops::head::{self, Coefficients, HeadGradient, HeadInput, Logprobs, Lse, Scratch};
-use patarm::qwen3::{self, Accumulate, Activations, BackwardBuffers, BackwardPass, Keep, Packed, Params};
+use patarm::qwen3::{self, Accumulate, Activations, BackwardBuffers, BackwardPass, Keep, Model, Packed};
 use patarm::tensor::{Arena, DType, Tensor};
 
 use super::golden::{Golden, arena, stream};
@@ -50,33 +50,39 @@ fn column(values: &[f64], dtype: DType) -> Tensor {
 
 /// Runs the golden batch through its model in `dtype`.
 pub(crate) fn run(golden: &Golden, dtype: DType, keep: Keep, leaves: &Leaves) -> Outputs {
+    let mut arena = arena(&stream());
+    let model = golden.model(dtype, &mut arena);
+    through(golden, &model, keep, leaves)
+}
+
+/// Runs the golden batch through a model; gradients are those of what learns.
+pub(crate) fn through(golden: &Golden, model: &Model, keep: Keep, leaves: &Leaves) -> Outputs {
     let stream = stream();
     let mut arena = arena(&stream);
-    let model = golden.model(dtype, &mut arena);
-    let (batch, c) = (packed(golden), &model.config);
+    let (batch, c, dtype) = (packed(golden), &model.config, model.dtype);
     let (n, sums) = (batch.len(), dtype.accumulator());
     let mut buffers = Activations::new(c, dtype, keep, n, &mut arena).expect("fits");
-    qwen3::forward(&stream, &model, &batch, &mut buffers, None).expect("fits");
+    qwen3::forward(&stream, model, &batch, &mut buffers, None).expect("fits");
 
     let w = model.params.get(model.params.head_id());
     let mut logits = Tensor::zeros(sums, dims![B: n, V: c.vocabulary]);
     head::logits(&stream, buffers.hidden(n), w, 1.0, logits.view_mut()).expect("fits");
 
-    let mut gradients = Params::uniform(c, sums, &mut arena).expect("fits");
+    let mut gradients = model.learns().like(sums, &mut arena).expect("fits");
     let targets = Tensor::from_ids(&golden.ids("targets"), dims![N: n]);
     let input = HeadInput { x: buffers.hidden(n), w, targets: targets.view(), inv_temperature: 1.0 };
     let weights = column(&golden.values("token_weights"), sums);
     let [mut logprob, mut lse, mut entropy] = std::array::from_fn(|_| Tensor::zeros(sums, dims![N: n]));
     let fresh = Logprobs { logprob: logprob.view_mut(), lse: lse.view_mut(), entropy: entropy.view_mut() };
     let mut dhidden = Tensor::zeros(dtype, dims![N: n, C: c.hidden]);
-    let out = HeadGradient { dx: dhidden.view_mut(), dw: gradients.get_mut(gradients.head_id()) };
+    let out = HeadGradient { dx: dhidden.view_mut(), dw: gradients.find_mut(model.params.head_id()) };
     let mut scratch = scratch(&mut arena, dtype, c.vocabulary);
     let coefficients = Coefficients { dlogprob: weights.view(), dentropy: None };
     head::gradient(&stream, input, coefficients, Lse::Fresh(fresh), (leaves, &mut scratch), out)
         .expect("fits");
 
     let mut flowing = BackwardBuffers::new(c, dtype, n, &mut arena).expect("fits");
-    let pass = BackwardPass { stream: &stream, model: &model, batch: &batch, leaves };
+    let pass = BackwardPass { stream: &stream, model, batch: &batch, leaves };
     let mut sink = Accumulate(&mut gradients);
     qwen3::backward(pass, dhidden.view(), &mut buffers, &mut flowing, &mut sink).expect("fits");
 

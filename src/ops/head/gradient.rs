@@ -41,8 +41,8 @@ pub enum Lse<'a> {
 pub struct HeadGradient<'a> {
     /// [N, C] in storage, overwritten.
     pub dx: ViewMut<'a>,
-    /// [V, C] in the accumulator's dtype, added to.
-    pub dw: ViewMut<'a>,
+    /// [V, C] in the accumulator's dtype, added to; none where w does not learn.
+    pub dw: Option<ViewMut<'a>>,
 }
 
 /// dx = dz w and dw += dzᵀ x with dz = (dL/dlogp (onehot(target) - p) - dL/dH p (ln p + H)) / T, in place in the tile.
@@ -71,7 +71,9 @@ pub fn gradient(
         };
         let dz = score_gradient(stream, part, part_coefficients, lse.rows(tile.clone()), scratch)?;
         product::backward_input(stream, dz, input.w, out.dx.reborrow().rows(tile.clone()), Write::Set)?;
-        product::backward_weight(stream, dz, part.x, &Leaves::one(tile.len()), out.dw.reborrow())?;
+        if let Some(dw) = &mut out.dw {
+            product::backward_weight(stream, dz, part.x, &Leaves::one(tile.len()), dw.reborrow())?;
+        }
     }
     Ok(())
 }
@@ -95,8 +97,10 @@ fn check(
     }
     expect_dims(OP, "dx", out.dx.dims(), dims![N: n, C: c])?;
     expect_dtype(OP, "dx", out.dx.dtype(), input.x.dtype())?;
-    expect_dims(OP, "dw", out.dw.dims(), dims![V: v, C: c])?;
-    expect_dtype(OP, "dw", out.dw.dtype(), accumulator)?;
+    if let Some(dw) = &out.dw {
+        expect_dims(OP, "dw", dw.dims(), dims![V: v, C: c])?;
+        expect_dtype(OP, "dw", dw.dtype(), accumulator)?;
+    }
     if leaves.tokens() != n {
         let reason = format!("the leaves hold {} rows, x {n}: both must agree", leaves.tokens());
         return Err(OpError::Argument { op: OP, reason });

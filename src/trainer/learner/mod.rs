@@ -175,7 +175,7 @@ impl Learner {
         let Pass { x, dx: Some(dx), ids: [_, targets], columns, scratch, .. } = pass else { return Ok(()) };
         let (w, inv_temperature) = (self.model.params.get(head_id), objective.inv_temperature());
         let input = HeadInput { x: x.rows(0..n), w, targets: targets.rows(0..n), inv_temperature };
-        let out = HeadGradient { dx: dx.rows_mut(0..n), dw: self.gradients.get_mut(head_id) };
+        let out = HeadGradient { dx: dx.rows_mut(0..n), dw: self.gradients.find_mut(head_id) };
         let head = Head { stream: &self.stream, packed, input, columns, scratch, out };
         match objective {
             Objective::Supervised => head.supervised(sums)?,
