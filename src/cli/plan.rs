@@ -111,8 +111,7 @@ fn bare_setup(config: &TrainConfig) -> Result<Setup> {
         chat: ChatOptions::default(),
         max_new_tokens: config.rollout.max_new_tokens,
     };
-    let none = [Vec::new(), Vec::new(), Vec::new()];
-    let data = TrainingData::prepare(&judge, none, String::new(), &config.data)?;
-    let (noticed, rejects, pairs) = (DataReport::default(), Vec::new(), [Vec::new(), Vec::new()]);
-    Ok(Setup { model, folder: None, judge, data, cold_start: Vec::new(), pairs, noticed, rejects })
+    let data = TrainingData::prepare(&judge, [Vec::new(), Vec::new()], String::new(), config)?;
+    let (noticed, rejects) = (DataReport::default(), Vec::new());
+    Ok(Setup { model, folder: None, judge, data, cold_start: Vec::new(), noticed, rejects })
 }

@@ -1,3 +1,4 @@
+use std::borrow::Borrow;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -14,6 +15,12 @@ pub struct PreparedPair {
     pub pair: PreferencePair,
     /// Tokens of the chosen and the rejected side's judge prompt.
     pub prompts: [Arc<[TokenId]>; 2],
+}
+
+impl Borrow<PreferencePair> for PreparedPair {
+    fn borrow(&self) -> &PreferencePair {
+        &self.pair
+    }
 }
 
 /// How responses are judged for a comparison.

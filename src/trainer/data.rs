@@ -4,7 +4,7 @@ use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
 use super::overlong::{Fit, fit};
-use super::{DataConfig, TrainError};
+use super::{TrainConfig, TrainError};
 use crate::evaluation::{Judge, PreparedPair};
 use crate::preference::PreferencePair;
 
@@ -54,22 +54,27 @@ impl Lengths {
 }
 
 impl TrainingData {
-    /// Encodes train, validation and held-out pairs.
+    /// Encodes the pairs to learn from, and as many of the rest as evaluation asks for: the first that fit, validation before
+    /// held-out. Whatever judges held-out pairs judges these.
     ///
     /// # Errors
     /// When a pair can't be put to the judge, or is too long and may be neither dropped nor cut.
     pub fn prepare(
         judge: &Judge,
-        [train, validation, held_out]: [Vec<PreferencePair>; 3],
+        [train, rest]: [Vec<PreferencePair>; 2],
         hash: String,
-        config: &DataConfig,
+        config: &TrainConfig,
     ) -> Result<Self, TrainError> {
+        let TrainConfig { data, evaluation, .. } = config;
         let mut lengths = Lengths::default();
         let mut tokens = Vec::new();
-        let mut fitting = |pairs: Vec<PreferencePair>| -> Result<Vec<(PreparedPair, usize)>, TrainError> {
-            let mut fitting = Vec::with_capacity(pairs.len());
+        let mut fitting = |pairs: Vec<PreferencePair>, most: usize| {
+            let mut fitting: Vec<(PreparedPair, usize)> = Vec::with_capacity(pairs.len().min(most));
             for pair in pairs {
-                let (prepared, cut) = match fit(judge, pair, config.max_prompt_tokens, config.overlong)? {
+                if fitting.len() == most {
+                    break;
+                }
+                let (prepared, cut) = match fit(judge, pair, data.max_prompt_tokens, data.overlong)? {
                     Fit::Whole(prepared) => (prepared, 0),
                     Fit::Cut(prepared, cut) => (prepared, cut),
                     Fit::Left => {
@@ -81,12 +86,12 @@ impl TrainingData {
                 tokens.extend(prepared.prompts.each_ref().map(|prompt| prompt.len()));
                 fitting.push((prepared, cut));
             }
-            Ok(fitting)
+            Ok::<_, TrainError>(fitting)
         };
-        let (train, cut) = fitting(train)?.into_iter().unzip();
-        let whole =
-            |fitted: Vec<(PreparedPair, usize)>| fitted.into_iter().map(|(prepared, _)| prepared).collect();
-        let (validation, held_out) = (whole(fitting(validation)?), whole(fitting(held_out)?));
+        let (train, cut) = fitting(train, usize::MAX)?.into_iter().unzip();
+        let rest = fitting(rest, evaluation.validation_pairs + evaluation.held_out_pairs)?;
+        let mut validation: Vec<PreparedPair> = rest.into_iter().map(|(prepared, _)| prepared).collect();
+        let held_out = validation.split_off(validation.len().min(evaluation.validation_pairs));
         Ok(Self { train, cut, validation, held_out, hash, lengths: lengths.of(tokens) })
     }
 }

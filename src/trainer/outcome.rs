@@ -148,15 +148,15 @@ impl Outcome {
 }
 
 fn baselines(setup: &Setup, seed: u64) -> Vec<BaselineRow> {
-    let [train, held_out] = &setup.pairs;
-    let rows = nulls::table(train, held_out, seed).into_iter().map(|judge| BaselineRow {
-        name: judge.name.to_owned(),
-        overall: judge.overall.accuracy(Unread::Wrong),
-        tasks: judge
-            .per_task
-            .iter()
-            .map(|(task, tally)| (task.clone(), tally.accuracy(Unread::Wrong)))
-            .collect(),
-    });
+    let rows =
+        nulls::table(&setup.data.train, &setup.data.held_out, seed).into_iter().map(|judge| BaselineRow {
+            name: judge.name.to_owned(),
+            overall: judge.overall.accuracy(Unread::Wrong),
+            tasks: judge
+                .per_task
+                .iter()
+                .map(|(task, tally)| (task.clone(), tally.accuracy(Unread::Wrong)))
+                .collect(),
+        });
     rows.collect()
 }

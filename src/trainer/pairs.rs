@@ -1,14 +1,15 @@
 use serde::{Deserialize, Serialize};
 
-use super::{Contaminated, DataConfig, TrainConfig, TrainError};
+use super::{Contaminated, DataConfig, TrainConfig, TrainError, TrainingData};
 use crate::demo::{self, Split};
+use crate::evaluation::PreparedPair;
 use crate::preference::{self, PreferencePair, ReadOptions, RowError};
 
 /// The pairs of a run, split, and what was noticed on the way.
 #[derive(Debug)]
 pub(super) struct Pairs {
-    /// Training, validation, held-out.
-    pub(super) splits: [Vec<PreferencePair>; 3],
+    /// To learn from; the rest, in the order in which evaluation takes of them.
+    pub(super) splits: [Vec<PreferencePair>; 2],
     /// Hash of all pairs, hexadecimal.
     pub(super) hash: String,
     pub(super) noticed: DataReport,
@@ -46,12 +47,9 @@ impl Pairs {
     /// # Errors
     /// Data that cannot be read, more bad rows than allowed, or repeated text where that is denied.
     pub(super) fn read(config: &TrainConfig) -> Result<Self, TrainError> {
-        let evaluation = &config.evaluation;
-        let (validation, both) =
-            (evaluation.validation_pairs, evaluation.validation_pairs + evaluation.held_out_pairs);
-        let Some(path) = &config.data.path else { return Ok(Self::of_demo(config, validation, both)) };
+        let Some(path) = &config.data.path else { return Ok(Self::of_demo(config)) };
         let dataset = preference::read(path, &config.data.read_options())?;
-        let mut noticed = DataReport {
+        let noticed = DataReport {
             rows: dataset.files.iter().map(|file| file.rows).sum(),
             rejects: dataset.rejects.len(),
             duplicates: dataset.duplicates,
@@ -60,26 +58,36 @@ impl Pairs {
         };
         let (train, mut rest) = preference::split(dataset.pairs, config.data.held_out_share);
         rest.sort_by_key(|pair| *pair.content_hash().as_bytes());
-        rest.truncate(both);
-        let found = preference::contamination(&train, &rest);
-        (noticed.contaminated, noticed.examples) = (found.pairs, found.examples);
-        noticed.check(config.data.contaminated)?;
-        let held_out = rest.split_off(rest.len().min(validation));
         let hash = dataset.hash.to_hex().to_string();
-        Ok(Self { splits: [train, rest, held_out], hash, noticed, rejects: dataset.rejects })
+        Ok(Self { splits: [train, rest], hash, noticed, rejects: dataset.rejects })
     }
 
-    fn of_demo(config: &TrainConfig, validation: usize, both: usize) -> Self {
+    fn of_demo(config: &TrainConfig) -> Self {
+        let evaluation = &config.evaluation;
         let train = demo::pairs(config.seed, Split::Train, config.data.demo_pairs);
-        let mut rest = demo::pairs(0, Split::HeldOut, both);
-        let held_out = rest.split_off(validation);
-        let hash = preference::data_hash(train.iter().chain(&rest).chain(&held_out)).to_hex().to_string();
-        let noticed = DataReport { rows: train.len() + both, ..DataReport::default() };
-        Self { splits: [train, rest, held_out], hash, noticed, rejects: Vec::new() }
+        let rest = demo::pairs(0, Split::HeldOut, evaluation.validation_pairs + evaluation.held_out_pairs);
+        let hash = preference::data_hash(train.iter().chain(&rest)).to_hex().to_string();
+        let noticed = DataReport { rows: train.len() + rest.len(), ..DataReport::default() };
+        Self { splits: [train, rest], hash, noticed, rejects: Vec::new() }
     }
 }
 
+fn pair(prepared: &PreparedPair) -> &PreferencePair {
+    &prepared.pair
+}
+
 impl DataReport {
+    /// Looks for prompts of validation and held-out pairs that training text repeats.
+    ///
+    /// # Errors
+    /// Where there are any, or ids that stand twice, and the configuration denies it.
+    pub(super) fn look(&mut self, data: &TrainingData, contaminated: Contaminated) -> Result<(), TrainError> {
+        let rest = data.validation.iter().chain(&data.held_out);
+        let found = preference::contamination(data.train.iter().map(pair), rest.map(pair));
+        (self.contaminated, self.examples) = (found.pairs, found.examples);
+        self.check(contaminated)
+    }
+
     fn check(&self, contaminated: Contaminated) -> Result<(), TrainError> {
         match contaminated {
             Contaminated::Deny if self.repeated_ids + self.contaminated > 0 => {

@@ -9,7 +9,7 @@ use super::{DataReport, ModelDtype, TrainConfig, TrainError, TrainingData};
 use crate::checkpoint::ModelFolder;
 use crate::demo;
 use crate::evaluation::Judge;
-use crate::preference::{PreferencePair, RowError};
+use crate::preference::RowError;
 use crate::qwen3::{Config, Model};
 use crate::rubric::RubricSet;
 use crate::tensor::DType;
@@ -31,8 +31,6 @@ pub struct Setup {
     pub data: TrainingData,
     /// What the cold start reads; empty where there is none.
     pub cold_start: Vec<SftRow>,
-    /// The pairs as they were read, for judges that read nothing but their looks: training and held-out.
-    pub pairs: [Vec<PreferencePair>; 2],
     /// What was noticed about the data.
     pub noticed: DataReport,
     /// Rows that were no pair.
@@ -64,12 +62,14 @@ impl Setup {
         let max_new_tokens = config.rollout.max_new_tokens;
         let judge =
             Judge { rubric: rubrics(config)?, tokenizer, chat: ChatOptions::default(), max_new_tokens };
-        let Pairs { splits, hash, noticed, rejects } = Pairs::read(config)?;
-        let pairs = [splits[0].clone(), splits[2].clone()];
-        let data = TrainingData::prepare(&judge, splits, hash, &config.data)?;
+        let Pairs { splits, hash, mut noticed, rejects } = Pairs::read(config)?;
+        let data = TrainingData::prepare(&judge, splits, hash, config)?;
+        if config.data.path.is_some() {
+            noticed.look(&data, config.data.contaminated)?;
+        }
         let cold_start =
             if config.sft.steps == 0 { Vec::new() } else { cold_start::rows(config, &judge, &data.train)? };
-        let setup = Self { model, folder, judge, data, cold_start, pairs, noticed, rejects };
+        let setup = Self { model, folder, judge, data, cold_start, noticed, rejects };
         setup.check(config)?;
         Ok(setup)
     }

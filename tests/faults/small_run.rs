@@ -63,19 +63,17 @@ pub(crate) fn new_setup() -> Setup {
     let (rubric, max_new_tokens) = (demo::rubrics(), config.rollout.max_new_tokens);
     let judge = Judge { rubric, tokenizer, chat: ChatOptions::default(), max_new_tokens };
     let train = demo::pairs(1, demo::Split::Train, 8);
-    let mut validation = demo::pairs(0, demo::Split::HeldOut, 4);
-    let held_out = validation.split_off(2);
-    let hash = preference::data_hash(train.iter().chain(&validation).chain(&held_out)).to_hex().to_string();
+    let rest = demo::pairs(0, demo::Split::HeldOut, 4);
+    let hash = preference::data_hash(train.iter().chain(&rest)).to_hex().to_string();
     let ids = |text: &str| judge.tokenizer.encode(text).unwrap().iter().map(|t| t.0).collect();
     let row = |pair: &patarm::preference::PreferencePair| SftRow {
         prompt: ids(&pair.messages[0].content),
         completion: ids(&pair.chosen),
     };
     let cold_start = train.iter().map(row).collect();
-    let pairs = [train.clone(), held_out.clone()];
-    let data = TrainingData::prepare(&judge, [train, validation, held_out], hash, &config.data).unwrap();
+    let data = TrainingData::prepare(&judge, [train, rest], hash, &config).unwrap();
     let (noticed, rejects) = (DataReport::default(), Vec::new());
-    Setup { model, folder: None, judge, data, cold_start, pairs, noticed, rejects }
+    Setup { model, folder: None, judge, data, cold_start, noticed, rejects }
 }
 
 /// Hears a run, and asks it to stop after a step.

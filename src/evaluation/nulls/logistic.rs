@@ -1,3 +1,4 @@
+use std::borrow::Borrow;
 use std::collections::{BTreeMap, HashMap};
 
 use rand::seq::SliceRandom;
@@ -28,9 +29,9 @@ pub(super) struct NgramRegression {
 
 impl NgramRegression {
     /// Fits to the pairs; the cost is chosen on every fifth of them (by order), then all of them are used.
-    pub(super) fn fit(pairs: &[PreferencePair]) -> Self {
+    pub(super) fn fit(pairs: &[impl Borrow<PreferencePair>]) -> Self {
         let mut features = HashMap::new();
-        let differences: Vec<_> = pairs.iter().map(|pair| difference(pair, &mut features)).collect();
+        let differences: Vec<_> = pairs.iter().map(|pair| difference(pair.borrow(), &mut features)).collect();
         let fifth = |keep: bool| {
             let chosen = differences.iter().enumerate().filter(move |(row, _)| (row % 5 == 4) == keep);
             chosen.map(|(_, row)| row).collect::<Vec<_>>()

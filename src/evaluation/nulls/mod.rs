@@ -3,6 +3,7 @@
 mod logistic;
 mod words;
 
+use std::borrow::Borrow;
 use std::collections::BTreeMap;
 
 use serde::Serialize;
@@ -42,7 +43,7 @@ impl NullJudge {
 ///   chosen-minus-rejected differences of `train`. A task that is not in `train` is judged like any other.
 ///
 /// The result does not depend on the order of the rows of `held_out`.
-pub fn table(train: &[PreferencePair], held_out: &[PreferencePair], seed: u64) -> Vec<NullJudge> {
+pub fn table<P: Borrow<PreferencePair>>(train: &[P], held_out: &[P], seed: u64) -> Vec<NullJudge> {
     let regression = NgramRegression::fit(train);
     vec![
         judge("longest", held_out, |_, response| characters(response)),
@@ -57,11 +58,12 @@ pub fn table(train: &[PreferencePair], held_out: &[PreferencePair], seed: u64) -
 
 fn judge(
     name: &'static str,
-    pairs: &[PreferencePair],
+    pairs: &[impl Borrow<PreferencePair>],
     score: impl Fn(&PreferencePair, &str) -> f64,
 ) -> NullJudge {
     let mut per_task = BTreeMap::<String, Tally>::new();
     for pair in pairs {
+        let pair = pair.borrow();
         let tally = per_task.entry(pair.task.clone()).or_default();
         tally.count(compare(Some(score(pair, &pair.chosen)), Some(score(pair, &pair.rejected))));
     }
