@@ -55,13 +55,11 @@ fn row_04_held_out_prompts_that_training_text_repeats_are_counted_and_may_be_den
     let row = |number: usize, chosen: String| {
         json!({ "prompt": question(number), "chosen": chosen, "rejected": "no" }).to_string() + "\n"
     };
-    // Whichever pairs are held out: some answer that is trained on quotes all their prompts, in capitals.
-    let all = (0..20).map(question).collect::<Vec<_>>().join(". ").to_uppercase();
-    let data = home.file("leaky.jsonl", (0..20).map(|n| row(n, format!("{n} {all}"))).collect::<String>());
-    let long = ["--data.overlong", "truncate"];
-    let model_free = ["--data.max_prompt_tokens", "1000"];
-    let denied = [&long[..], &model_free, &["--deny-contamination"]].concat();
-    train(&home, "denied", &data, &denied).refused(3, &["training text repeats the prompt of", "13 words"]);
+    // Each answer quotes the prompt of the next pair, in capitals: some of these pairs are held out, their neighbours not.
+    let quoting = |n: usize| row(n, format!("{n} {}", question((n + 1) % 20).to_uppercase()));
+    let data = home.file("leaky.jsonl", (0..20).map(quoting).collect::<String>());
+    let told = ["training text repeats the prompt of", "13 words"];
+    train(&home, "denied", &data, &["--deny-contamination"]).refused(3, &told);
     let clean = home.file("clean.jsonl", (0..20).map(|n| row(n, format!("{n}"))).collect::<String>());
     let found = train(&home, "clean", &clean, &["--deny-contamination"]).well();
     assert_eq!(found["data"]["contaminated"], 0);
@@ -134,6 +132,24 @@ fn row_05_a_prompt_that_is_too_long_is_refused_dropped_or_cut_and_always_counted
     let alone =
         home.file("alone.jsonl", json!({ "prompt": "lorem ".repeat(400), "response": "x" }).to_string());
     patarm(&["score", "--model", model(), "--in", &alone]).refused(3, &["alone.jsonl:1", "tokens"]);
+}
+
+#[test]
+fn row_05_pairs_that_are_dropped_leave_evaluation_its_number_and_all_judges_the_same_pairs() {
+    let home = Home::new();
+    let row = |number: usize| {
+        let prompt =
+            format!("{number} {} end", "lorem ".repeat(if number.is_multiple_of(2) { 1 } else { 400 }));
+        json!({ "id": number, "prompt": prompt, "chosen": "yes", "rejected": "no" }).to_string() + "\n"
+    };
+    let data = home.file("long.jsonl", (0..80).map(row).collect::<String>());
+    let asked = ["--evaluation.validation_pairs", "3", "--evaluation.held_out_pairs", "7"];
+    let ended = train(&home, "run", &data, &[&["--data.overlong", "drop"], &asked[..]].concat()).well();
+    assert_eq!([&ended["pairs"][1], &ended["pairs"][2]], [3, 7]);
+    assert_eq!(ended["after"]["overall"]["pairs"], 7);
+    for null in ended["baselines"].as_array().unwrap() {
+        assert_eq!(null["overall"]["n"], 7, "{null}");
+    }
 }
 
 #[test]
