@@ -2,12 +2,10 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::TrainError;
+use super::{RlConfig, TrainError};
 use crate::checkpoint::Scan;
 use crate::evaluation::Judging;
-use crate::grpo::{AdvantageConfig, LossConfig};
 use crate::optimizer::OptimizerConfig;
-use crate::qwen3::Keep;
 use crate::record::Sampling;
 use crate::reward::{ParConfig, ParConfigError};
 
@@ -33,14 +31,6 @@ pub struct TrainConfig {
     pub evaluation: EvaluationConfig,
     /// Checkpoints.
     pub checkpoint: CheckpointConfig,
-}
-
-/// A reward model to compare with, on the same base and the same pairs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Baseline {
-    /// A scalar reward, trained by -ln sigmoid(chosen - rejected).
-    BradleyTerry,
 }
 
 /// Which model is trained.
@@ -146,34 +136,6 @@ pub struct RolloutConfig {
     pub kv_blocks: usize,
 }
 
-/// Reinforcement learning.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct RlConfig {
-    /// What learns from the pairs in place of PAR, with these steps, pairs and optimizer; none by default.
-    pub baseline: Option<Baseline>,
-    /// Optimizer steps.
-    pub steps: u64,
-    /// Pairs of a step: each gives 2 n judgements. Default 32.
-    pub pairs: usize,
-    /// From rewards to advantages.
-    pub advantage: AdvantageConfig,
-    /// Normalisation, clipping, KL, entropy.
-    pub loss: LossConfig,
-    /// AdamW.
-    pub optimizer: OptimizerConfig,
-    /// Most packed tokens of one leaf: sums over tokens are taken inside leaves. Default 4096.
-    pub leaf_tokens: usize,
-    /// Leaves in memory at once; changes memory and speed, never a result. Default 1.
-    pub leaves: usize,
-    /// Rows of one tile of logits; a multiple of 512. Default 512.
-    pub tile_rows: usize,
-    /// What the forward pass keeps: `all` (default) or `inputs` (recompute).
-    pub keep: Keep,
-    /// Steps in a row with a non-finite loss or gradient after which the run ends. Default 1.
-    pub patience: u32,
-}
-
 /// When and how the model is evaluated.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -214,12 +176,13 @@ pub struct CheckpointConfig {
 }
 
 impl TrainConfig {
-    /// Fills in what follows from other settings: a cosine that names no last step ends with its phase, and dr_grpo without a
+    /// Fills in what follows from other settings: a cosine that names no last step ends with its phase's last update, and dr_grpo without a
     /// constant divides by the longest judgement.
     #[must_use]
     pub fn resolved(mut self) -> Self {
+        let updates = self.rl.steps.saturating_mul(self.rl.updates());
         for (optimizer, steps) in
-            [(&mut self.sft.optimizer, self.sft.steps), (&mut self.rl.optimizer, self.rl.steps)]
+            [(&mut self.sft.optimizer, self.sft.steps), (&mut self.rl.optimizer, updates)]
         {
             if optimizer.schedule.total_steps == 0 {
                 optimizer.schedule.total_steps = steps;
@@ -238,10 +201,8 @@ impl TrainConfig {
     pub fn check(&self) -> Result<(), TrainError> {
         let reward = |e: ParConfigError| TrainError::Config { setting: "reward", reason: e.to_string() };
         self.reward.check().map_err(reward)?;
-        self.rl.advantage.check()?;
-        self.rl.loss.check()?;
-        self.sft.optimizer.check()?;
-        Ok(self.rl.optimizer.check()?)
+        self.rl.check()?;
+        Ok(self.sft.optimizer.check()?)
     }
 }
 
@@ -293,24 +254,6 @@ impl Default for RolloutConfig {
             tokens_per_pass: 4096,
             sequences: 512,
             kv_blocks: 2048,
-        }
-    }
-}
-
-impl Default for RlConfig {
-    fn default() -> Self {
-        Self {
-            baseline: None,
-            steps: 400,
-            pairs: 32,
-            advantage: AdvantageConfig::default(),
-            loss: LossConfig::default(),
-            optimizer: OptimizerConfig::default(),
-            leaf_tokens: 4096,
-            leaves: 1,
-            tile_rows: 512,
-            keep: Keep::All,
-            patience: 1,
         }
     }
 }

@@ -12,16 +12,18 @@ mod overlong;
 mod page;
 mod pairs;
 mod progress;
+mod rl_config;
 mod run;
 mod run_folder;
 mod setup;
 pub mod sft;
 pub mod step;
 mod stop;
+pub mod updates;
 
 pub use config::{
-    Baseline, CheckpointConfig, Contaminated, DataConfig, EvaluationConfig, ModelConfig, ModelDtype,
-    Overlong, RlConfig, RolloutConfig, SftConfig, TrainConfig,
+    CheckpointConfig, Contaminated, DataConfig, EvaluationConfig, ModelConfig, ModelDtype, Overlong,
+    RolloutConfig, SftConfig, TrainConfig,
 };
 pub use data::{Lengths, TrainingData, epoch_order};
 pub use error::TrainError;
@@ -30,6 +32,7 @@ pub use outcome::{BaselineRow, Outcome};
 pub use overlong::{Fit, fit};
 pub use pairs::DataReport;
 pub use progress::{Clock, Evaluated, Observer, Phase, Progress};
+pub use rl_config::{Baseline, RlConfig};
 pub use run::{HeldOutRun, Run, carve};
 pub use run_folder::{Allowed, JudgedResponse, JudgedSample, Resume, RunFolder, Standing, When};
 pub use setup::Setup;

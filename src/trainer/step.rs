@@ -1,14 +1,13 @@
 //! One step of the method, from preference pairs to updated weights, in the order of the data path.
 
-use super::learner::{Learner, Objective, Pass, PassLimits, log_probabilities};
+use super::learner::{Learner, Pass, PassLimits, log_probabilities};
+use super::updates::{self, Updated};
 use super::{RlConfig, RolloutConfig, Stop, TrainError};
 use crate::evaluation::{Judge, PreparedPair, Reading};
 use crate::grpo::{
-    self, Advantage, Counts, Group, GroupAdvantages, Life, LossConfig, Rewarded, Scored, Sharing, TrainBatch,
+    self, Advantage, Counts, Group, GroupAdvantages, Life, LossConfig, Rewarded, Scored, Sharing,
 };
-use crate::ops::grpo_loss::LossSums;
 use crate::ops::head;
-use crate::optimizer::Update;
 use crate::qwen3::{Keep, Model};
 use crate::record::{Rollout, SeedKey};
 use crate::reward::{self, Judgement, Outcome, PairRewards, ParConfig, RewardStats};
@@ -41,10 +40,8 @@ pub struct StepReport {
     pub rewards: RewardStats,
     /// Groups, sequences, targets, packed rows.
     pub counts: Counts,
-    /// Loss, KL, clipping, entropy, largest difference from the behaviour policy.
-    pub sums: LossSums,
-    /// What became of the weights.
-    pub update: Update,
+    /// What each update came to.
+    pub updates: Vec<Updated>,
     /// Tokens drawn.
     pub tokens: usize,
     /// Longest judgement, tokens.
@@ -69,11 +66,13 @@ pub fn step(
     let (rewards, stats) = rewards(method, &judgements);
     let advantages = advantages(method, &rewards, &rollouts);
     let reference = reference(learner, method, &rollouts, memory)?;
-    let batch = pack(method, &rollouts, &advantages, &reference)?;
-    let (sums, update) = learn(learner, method, &batch, step, memory)?;
+    let groups = groups(&rollouts, &advantages, reference.as_deref());
+    let batches = updates::pack(&groups, method.rl)?;
+    let updates = updates::learn(learner, method, &batches, step, memory)?;
+    let counts = batches.iter().map(|batch| batch.counts).sum();
     let lengths = rollouts.iter().map(|rollout| rollout.completion.len());
     let (tokens, longest) = (lengths.clone().sum(), lengths.max().unwrap_or(0));
-    Ok(StepReport { rewards: stats, counts: batch.counts, sums, update, tokens, longest })
+    Ok(StepReport { rewards: stats, counts, updates, tokens, longest })
 }
 
 /// n samples of both sides of every pair: group 2 p judges pair p's chosen response, group 2 p + 1 the rejected one.
@@ -157,67 +156,28 @@ fn reference(
     Ok(Some(columns))
 }
 
-fn pack(
-    method: Method<'_>,
-    rollouts: &[Rollout],
+/// Rollouts with their advantages and reference log-probabilities, by prompt.
+fn groups<'a>(
+    rollouts: &'a [Rollout],
     advantages: &[GroupAdvantages],
-    reference: &Option<Vec<Vec<f32>>>,
-) -> Result<TrainBatch, TrainError> {
-    let n = method.rollout.samples as usize;
-    let groups: Vec<Group<'_>> = rollouts
-        .chunks_exact(n)
-        .zip(advantages)
-        .enumerate()
-        .map(|(group, (rollouts, advantages))| Group {
-            rollouts: rollouts
-                .iter()
-                .zip(&advantages.advantages)
-                .enumerate()
-                .map(|(i, (rollout, advantage))| {
-                    let reference = reference.as_ref().map(|columns| columns[group * n + i].as_slice());
-                    Scored { rollout, advantage: *advantage, reference }
-                })
-                .collect(),
-            life: advantages.life,
-        })
-        .collect();
-    Ok(grpo::pack(&groups, &method.rl.loss, Sharing::Prefix, method.rl.leaf_tokens)?)
-}
-
-fn learn(
-    learner: &mut Learner,
-    method: Method<'_>,
-    batch: &TrainBatch,
-    step: u64,
-    memory: &mut Arena,
-) -> Result<(LossSums, Update), TrainError> {
-    memory.reset();
-    let mut pass = Pass::new(&learner.model.config, learner.model.dtype, method.pass_limits(), memory)?;
-    let inv_temperature = head::inverse_temperature(method.rollout.sampling.temperature);
-    let objective = Objective::Policy { loss: &method.rl.loss, inv_temperature };
-    learner.zero_gradients();
-    let mut sums = LossSums::default();
-    for leaves in batch.leaves.chunks(method.rl.leaves.max(1)) {
-        method.stop.check()?;
-        learner.accumulate(&grpo::Packed::join(leaves), objective, &mut pass, &mut sums)?;
-    }
-    let update = learner.update(&method.rl.optimizer, step + 1)?;
-    Ok((sums, update))
+    reference: Option<&'a [Vec<f32>]>,
+) -> Vec<Group<'a>> {
+    let mut rollouts = rollouts.iter().enumerate();
+    let group = |of: &GroupAdvantages| {
+        let scored = of.advantages.iter().zip(&mut rollouts).map(|(advantage, (i, rollout))| Scored {
+            rollout,
+            advantage: *advantage,
+            reference: reference.map(|columns| columns[i].as_slice()),
+        });
+        Group { rollouts: scored.collect(), life: of.life }
+    };
+    advantages.iter().map(group).collect()
 }
 
 impl Method<'_> {
     /// Sizes of the training pass.
-    fn pass_limits(&self) -> PassLimits {
+    pub(super) fn pass_limits(&self) -> PassLimits {
         self.rl.pass_limits(2 * self.rl.pairs * self.rollout.samples as usize)
-    }
-}
-
-impl RlConfig {
-    /// Sizes of a training pass over at most `sequences` sequences.
-    pub fn pass_limits(&self, sequences: usize) -> PassLimits {
-        let rows = self.leaf_tokens * self.leaves.max(1);
-        // A family's completions share the row that predicts their first tokens.
-        PassLimits { rows, targets: rows + sequences, tile: self.tile_rows, keep: self.keep }
     }
 }
 

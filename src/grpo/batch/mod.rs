@@ -75,3 +75,18 @@ pub struct TrainBatch {
     /// What it was made of.
     pub counts: Counts,
 }
+
+impl std::iter::Sum for Counts {
+    fn sum<I: Iterator<Item = Self>>(batches: I) -> Self {
+        batches.fold(Self::default(), |all, more| Self {
+            groups: all.groups + more.groups,
+            alive: all.alive + more.alive,
+            too_few: all.too_few + more.too_few,
+            equal: all.equal + more.equal,
+            sequences: all.sequences + more.sequences,
+            masked: all.masked + more.masked,
+            targets: all.targets + more.targets,
+            rows: all.rows + more.rows,
+        })
+    }
+}

@@ -23,6 +23,7 @@
 mod kl;
 mod policy;
 mod ratio;
+mod sums;
 
 use super::{OpError, expect_dims, expect_dtype};
 use crate::device::{Device, Float, Stream};
@@ -32,6 +33,7 @@ use policy::Clipped;
 
 pub use kl::Kl;
 pub use ratio::Ratio;
+pub use sums::LossSums;
 
 /// The loss's settings.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -82,35 +84,6 @@ pub struct LossGradient<'a> {
     pub dlogprob: ViewMut<'a>,
     /// dL/dH.
     pub dentropy: ViewMut<'a>,
-}
-
-/// Sums over the step's targets so far.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct LossSums {
-    /// The loss.
-    pub loss: f64,
-    /// Its policy term.
-    pub policy: f64,
-    /// Its KL term, coefficient included.
-    pub kl: f64,
-    /// Its entropy term, coefficient and sign included.
-    pub entropy: f64,
-    /// Number of targets with a policy weight; the sums below are over these.
-    pub tokens: u64,
-    /// Targets clipped at 1 - low (with a negative advantage).
-    pub clipped_low: u64,
-    /// Targets clipped at 1 + high (with a positive advantage).
-    pub clipped_high: u64,
-    /// Targets clipped at the dual clip (with a negative advantage).
-    pub clipped_dual: u64,
-    /// Sum of the ratios.
-    pub ratio: f64,
-    /// Sum of the KL estimates, no weights.
-    pub kl_estimate: f64,
-    /// Sum of the entropies, no weights, nats.
-    pub token_entropy: f64,
-    /// Largest |logp - behaviour|: 0 when the step is on-policy to the bit.
-    pub largest_gap: f64,
 }
 
 /// Adds the loss of these targets to `sums` and writes their coefficients.

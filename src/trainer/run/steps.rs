@@ -73,7 +73,7 @@ impl Run<'_> {
             stop,
         };
         let report = step::step(&mut self.learner, method, &pairs, number, &mut self.memory)?;
-        self.after_update(&report.update)?;
+        report.updates.iter().try_for_each(|updated| self.after_update(&updated.update))?;
         self.progress.step += 1;
         let cut = rows.iter().filter(|&&row| self.setup.data.cut[row] > 0).count();
         let row = self.account(&report, (began, (self.clock.0)()));
