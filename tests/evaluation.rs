@@ -1,6 +1,6 @@
 //! Null judges and held-out accuracy, against what can be worked out by hand.
 
-use patarm::evaluation::{HeldOut, JudgedPair, Summary, Tally, Unread, compare, nulls};
+use patarm::evaluation::{HeldOut, JudgedPair, PairJudgement, Summary, Tally, Unread, Vote, compare, nulls};
 use patarm::preference::PreferencePair;
 use patarm::reward::{Judgement, Score, Standing};
 use patarm::rubric::FailureKind;
@@ -150,10 +150,8 @@ fn credits_of_single_pairs_sum_to_the_accuracy() {
 fn held_out_counts_overall_and_by_task_with_failures_by_kind() {
     let valid = |score: f64| Judgement::Valid(Score::new(score).expect("on the scale"));
     let failed = Judgement::Failed;
-    let pair = |task: &str, chosen: &[Judgement], rejected: &[Judgement]| JudgedPair {
-        task: task.into(),
-        chosen: chosen.into(),
-        rejected: rejected.into(),
+    let pair = |task: &str, chosen: &[Judgement], rejected: &[Judgement]| {
+        JudgedPair::alone(task, [chosen.into(), rejected.into()], Vote::Mean)
     };
     let pairs = [
         pair("chat", &[valid(7.0), valid(7.1)], &[valid(7.0), valid(7.0), failed(FailureKind::CutOff)]),
@@ -173,4 +171,125 @@ fn held_out_counts_overall_and_by_task_with_failures_by_kind() {
     assert_eq!(serde_json::from_str::<Summary>(&text).expect("it was just written"), summary);
     let nothing = HeldOut::default().overall.summary(Unread::Wrong);
     assert_eq!((nothing.accuracy, nothing.tie_rate, nothing.failure_rate), (None, None, None));
+}
+
+fn valid(scores: &[f64]) -> Vec<Judgement> {
+    scores.iter().map(|score| Judgement::Valid(Score::new(*score).expect("on the scale"))).collect()
+}
+
+#[test]
+fn the_majority_is_the_most_frequent_score_and_of_several_their_mean() {
+    let with_failure =
+        |scores: &[f64]| [valid(scores), vec![Judgement::Failed(FailureKind::Silent)]].concat();
+    let table: [(&[f64], f64, f64); 4] = [
+        (&[7.0], 7.0, 7.0),
+        (&[2.0, 9.0, 2.0, 9.9, 9.9, 9.9], 9.9, 427.0 / 60.0),
+        (&[3.0, 8.0, 8.0, 3.0, 1.0], 5.5, 4.6),
+        (&[1.0, 2.0, 4.5], 2.5, 2.5),
+    ];
+    for (scores, majority, mean) in table {
+        let judgements = with_failure(scores);
+        assert_eq!(Vote::Majority.score(&judgements), Some(majority));
+        assert_eq!(Vote::Mean.score(&judgements), Some(mean));
+    }
+    assert_eq!(Vote::Majority.score(&with_failure(&[])), None);
+    let (often_low, often_high) = (valid(&[3.0, 3.0, 10.0]), valid(&[4.0, 4.0, 1.0]));
+    assert_eq!(Vote::Mean.standing(&often_low, &often_high), Standing::Win);
+    assert_eq!(Vote::Majority.standing(&often_low, &often_high), Standing::Loss);
+    assert_eq!(Vote::Majority.standing(&often_low, &[]), Standing::Unread);
+}
+
+/// Judgements of one order, as scores of the first and the second response; 0 stands for no verdict.
+fn order(scores: &[[f64; 2]]) -> Vec<PairJudgement> {
+    let one = |[first, second]: [f64; 2]| match (Score::new(first), Score::new(second)) {
+        (Some(first), Some(second)) => Ok([first, second]),
+        _ => Err(FailureKind::ScoreCount),
+    };
+    scores.iter().map(|scores| one(*scores)).collect()
+}
+
+#[test]
+fn both_orders_count_alike_and_each_names_a_winner_of_its_own() {
+    use Standing::{Loss, Tie, Unread, Win};
+    type Order<'a> = &'a [[f64; 2]];
+    // With the chosen response first, then with the rejected one first.
+    let table: [(Order<'_>, Order<'_>, [Standing; 4]); 6] = [
+        (&[[7.0, 4.0]], &[[4.0, 7.0]], [Win, Win, Win, Win]),
+        (&[[7.0, 4.0]], &[[7.0, 4.0]], [Tie, Tie, Win, Loss]),
+        (&[[7.0, 4.0]], &[[6.9, 4.0]], [Win, Tie, Win, Loss]),
+        (&[[5.0, 5.0]], &[[9.0, 1.0]], [Loss, Loss, Tie, Loss]),
+        (&[[7.0, 4.0]], &[[0.0, 0.0]], [Unread, Unread, Win, Unread]),
+        // Three judgements against one weigh as much as one: margins 0.1 and -0.2.
+        (&[[5.1, 5.0], [5.1, 5.0], [5.1, 5.0], [0.0, 0.0]], &[[5.2, 5.0]], [Loss, Tie, Win, Loss]),
+    ];
+    for (ahead, behind, expected) in table {
+        let (ahead, behind) = (order(ahead), order(behind));
+        for (vote, standing) in [(Vote::Mean, expected[0]), (Vote::Majority, expected[1])] {
+            let [_, _, first, second] = expected;
+            assert_eq!(
+                vote.both_orders([&ahead, &behind]),
+                (standing, [first, second]),
+                "{ahead:?} {behind:?}"
+            );
+        }
+    }
+    let split = order(&[[5.0, 4.9], [5.0, 4.9], [1.0, 9.0]]);
+    assert_eq!(Vote::Mean.both_orders([&split, &order(&[[5.0, 5.0]])]).0, Loss);
+    assert_eq!(Vote::Majority.both_orders([&split, &order(&[[5.0, 5.0]])]).0, Win);
+}
+
+#[test]
+fn exchanging_chosen_and_rejected_mirrors_the_standing_of_both_orders() {
+    let scores = [1.0, 4.9, 5.0, 9.0, 0.0];
+    let mirror = |standing| match standing {
+        Standing::Win => Standing::Loss,
+        Standing::Loss => Standing::Win,
+        same => same,
+    };
+    for place in 0..5_usize.pow(4) {
+        let score = |digit: u32| scores[place / 5_usize.pow(digit) % 5];
+        let (one, other) = (order(&[[score(0), score(1)], [4.0, 4.1]]), order(&[[score(2), score(3)]]));
+        for vote in [Vote::Mean, Vote::Majority] {
+            let (there, [ahead, behind]) = vote.both_orders([&one, &other]);
+            let (back, swapped) = vote.both_orders([&other, &one]);
+            assert_eq!((back, swapped), (mirror(there), [mirror(behind), mirror(ahead)]));
+        }
+    }
+}
+
+#[test]
+fn swapped_orders_show_a_judge_that_prefers_a_place() {
+    let biased = [[7.0, 4.0]];
+    let fair = |chosen: f64, rejected: f64| ([[chosen, rejected]], [[rejected, chosen]]);
+    let judged = |task: &str, ahead: &[[f64; 2]], behind: &[[f64; 2]]| {
+        JudgedPair::side_by_side(task, [&order(ahead), &order(behind)], Vote::Mean)
+    };
+    let (win, loss) = (fair(8.0, 2.0), fair(3.0, 9.0));
+    let pairs = [
+        judged("chat", &biased, &biased),
+        judged("chat", &win.0, &win.1),
+        judged("math", &loss.0, &loss.1),
+        judged("math", &[[6.0, 6.0]], &[[6.0, 7.0]]),
+        judged("math", &[[0.0, 0.0]], &biased),
+    ];
+    let held_out = HeldOut::of(&pairs);
+    assert_eq!(held_out.overall.tally, Tally { wins: 2, ties: 1, losses: 1, unread: 1 });
+    let summary = held_out.overall.summary(Unread::Wrong);
+    assert_eq!((summary.judgements, summary.failure_rate), (10, Some(0.1)));
+    assert_eq!(summary.flip_rate, Some(2.0 / 4.0), "one by its place, one from a tie");
+    // Orders read: 9. Won by the first: 2 + 1 + 1 + (1/2 + 0) + 1.
+    assert_eq!(summary.first_share, Some(5.5 / 9.0));
+    let chat = held_out.per_task["chat"].summary(Unread::Wrong);
+    assert_eq!((chat.flip_rate, chat.first_share), (Some(0.5), Some(0.75)));
+    let text = serde_json::to_string(&summary).expect("a summary is plain data");
+    assert_eq!(serde_json::from_str::<Summary>(&text).expect("it was just written"), summary);
+}
+
+#[test]
+fn a_summary_of_one_response_at_a_time_says_nothing_of_orders() {
+    let pair = JudgedPair::alone("chat", [valid(&[2.0]), valid(&[1.0])], Vote::Mean);
+    let text =
+        serde_json::to_string(&HeldOut::of([&pair]).overall.summary(Unread::Wrong)).expect("plain data");
+    assert!(!text.contains("flip_rate") && !text.contains("first_share"), "{text}");
+    assert!(serde_json::from_str::<Summary>(&text).is_ok());
 }

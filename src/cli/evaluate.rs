@@ -4,35 +4,40 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::Args;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::bad_rows::BadRows;
 use super::config::Overrides;
 use super::flags::{Flags, quoted};
+use super::judging::JudgingFlags;
 use super::model;
-use super::output::{print_out, say};
+use super::output::{Output, print_out, say};
+use super::records::records;
 use super::score::rubrics;
 use super::train::DEMO;
 use crate::demo::{self, Split};
-use crate::device::Device;
+use crate::device::{Device, Stream};
 use crate::evaluation::nulls::{self, NullJudge};
-use crate::evaluation::{Judge, PreparedPair, Summary, Unread};
+use crate::evaluation::{Comparison, Judge, PreparedPair, Summary, Unread};
 use crate::preference::{self, PreferencePair, RowError};
+use crate::qwen3::Model;
 use crate::report::{Estimate, Table};
-use crate::rollout::{Engine, Sampler};
+use crate::rollout::Sampler;
 use crate::rubric::RubricSet;
-use crate::tensor::Arena;
 use crate::tokenizer::ChatOptions;
-use crate::trainer::{self, Evaluated, Fit, Overlong, TrainConfig, TrainError};
+use crate::trainer::{self, Evaluated, Fit, TrainConfig, TrainError};
 
-/// Measure a judge: how often it scores the preferred response higher, each response judged alone.
+/// Measure a judge: how often it scores the preferred response higher.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 In:   preference pairs (prompt or messages, chosen, rejected, task): jsonl, json, gz, zst, parquet, or a folder of them;
       without --data the embedded demo's held-out pairs
-Out:  a table on standard error, beside judges that read nothing; one JSON object on standard output
-Each response is judged evaluation.judgements times and the means are compared, as patarm train does.
-Ties earn one half; a pair of which one side has no verdict is lost. Intervals are Wilson's, 95 %.
+Out:  a table on standard error, beside judges that read nothing; one JSON object on standard output; with --out a line a pair:
+      {\"id\", \"task\", \"standing\", \"chosen\", \"rejected\", \"judgements\": [{\"shown\", \"sample\", \"scores\", \"failure\", \"text\"}]}
+Each response is judged evaluation.judgements times and the means are compared, as patarm train does. With --mode pairwise
+both responses of a pair are shown side by side, in both orders, each of which counts alike; the flip rate is the share of
+pairs that stand otherwise in the other order.
+Ties earn one half; a pair of which one side, or one order, has no verdict is lost. Intervals are Wilson's, 95 %.
 
 Example:  patarm evaluate --model runs/train/model")]
 pub(super) struct Evaluate {
@@ -42,9 +47,14 @@ pub(super) struct Evaluate {
     /// File or folder of preference pairs; all of them are judged.
     #[arg(long, value_name = "PATH")]
     data: Option<PathBuf>,
+    /// Where a line for each pair goes: its scores and judgements.
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
     /// Folder of task files that replace or add to the built-in rubrics.
     #[arg(long, value_name = "DIR")]
     rubrics: Option<PathBuf>,
+    #[command(flatten)]
+    judging: JudgingFlags,
     #[command(flatten)]
     bad_rows: BadRows,
     #[command(flatten)]
@@ -55,16 +65,18 @@ impl Evaluate {
     pub(super) fn run(self, overrides: &Overrides) -> Result<ExitCode> {
         let layers: &[(&str, &str)] =
             if self.data.is_none() { &[("the demo's settings", DEMO)] } else { &[] };
-        let typed = [
+        let mut typed = self.judging.settings().to_vec();
+        typed.extend([
             ("data.path", quoted(&self.data)),
             ("data.rubrics", quoted(&self.rubrics)),
             self.bad_rows.setting(),
-        ];
+        ]);
         let config = self.flags.settings(layers, &typed, overrides)?;
-        self.flags.run(&config, |device| self.judge(&config, device))
+        self.judging.check(&config)?;
+        self.flags.run(&config, |device| self.all(&config, device))
     }
 
-    fn judge(&self, config: &TrainConfig, device: Device) -> Result<ExitCode> {
+    fn all(&self, config: &TrainConfig, device: Device) -> Result<ExitCode> {
         let ([train, held_out], rejects) = pairs(config)?;
         self.bad_rows.keep(&rejects)?;
         let own = if config.data.path.is_none() { demo::rubrics() } else { RubricSet::builtin() };
@@ -73,43 +85,65 @@ impl Evaluate {
         let (stream, model, tokenizer) = loaded.into_tokenizer()?;
         let max_new_tokens = config.rollout.max_new_tokens;
         let judge = Judge { rubric, tokenizer, chat: ChatOptions::default(), max_new_tokens };
-        let room = model.rope.positions().saturating_sub(max_new_tokens);
-        let prepared = fitting(&judge, &held_out, room, config.data.overlong)?;
-        let mut lengths = Vec::new();
-        for (pair, prompt) in prepared.iter().flat_map(|p| p.prompts.iter().map(|prompt| (&p.pair, prompt))) {
-            model::fits(prompt, &config.rollout, &model)
-                .map_err(|error| anyhow::Error::new(error).context(format!("pair {}", pair.id)))?;
-            lengths.push(prompt.len());
+        let mut out = self.out.as_deref().map(|path| Output::create(Some(path))).transpose()?;
+        let prepared = prepare(&judge, &held_out, &model, config)?;
+        let comparison = judge_all(&judge, &prepared, (&stream, &model), config)?;
+        if let Some(out) = &mut out {
+            let mut records = records(&prepared, &comparison, config.evaluation.vote);
+            records.try_for_each(|record| out.line(&record))?;
+            out.flush()?;
         }
-        let limits = model::limits(
-            &model,
-            &config.rollout,
-            &lengths,
-            (config.evaluation.judgements.max(1) as usize, max_new_tokens),
-        );
-        let engine = |arena: &mut Arena| Engine::new(&model.config, model.dtype, limits, arena);
-        let (_memory, engine) =
-            model::exact(stream.device(), "sampling", engine).map_err(TrainError::from)?;
-        let mut sampler = Sampler { stream: &stream, model: &model, weights_version: 0, engine };
-        let how = config.evaluation.judging(config.seed);
-        let comparison = judge
-            .compare(&mut sampler, &prepared, how, &mut |_, _| ControlFlow::Continue(()))
-            .map_err(TrainError::from)?;
         let evaluated = Evaluated::of(0, &comparison);
         let mut nulls = nulls::table(&train, &held_out, config.seed);
         nulls.retain(|null| !train.is_empty() || null.name != "n-gram regression");
         say(&table(&evaluated, &nulls).to_string());
-        let nulls: Vec<_> = nulls
-            .iter()
-            .map(|n| json!({ "name": n.name, "accuracy": n.overall.accuracy(Unread::Wrong) }))
-            .collect();
-        let Evaluated { overall, tasks, histogram, .. } = evaluated;
-        let tasks: serde_json::Map<_, _> =
-            tasks.into_iter().map(|(task, summary)| (task, json!(summary))).collect();
-        let all = json!({ "overall": overall, "tasks": tasks, "histogram": histogram, "nulls": nulls });
-        print_out(&all.to_string())?;
+        print_out(&summary(evaluated, &nulls).to_string())?;
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// Encodes the pairs that fit, or are made to.
+fn prepare(
+    judge: &Judge,
+    held_out: &[PreferencePair],
+    model: &Model,
+    config: &TrainConfig,
+) -> Result<Vec<PreparedPair>> {
+    let room = model.rope.positions().saturating_sub(judge.max_new_tokens);
+    let prepared = fitting(judge, held_out, room, config)?;
+    for (pair, prompt) in prepared.iter().flat_map(|p| p.prompts.iter().map(|prompt| (&p.pair, prompt))) {
+        model::fits(prompt, &config.rollout, model)
+            .map_err(|error| anyhow::Error::new(error).context(format!("pair {}", pair.id)))?;
+    }
+    Ok(prepared)
+}
+
+fn judge_all(
+    judge: &Judge,
+    prepared: &[PreparedPair],
+    (stream, model): (&Stream, &Model),
+    config: &TrainConfig,
+) -> Result<Comparison> {
+    let how = config.evaluation.judging(config.seed);
+    let lengths: Vec<usize> =
+        prepared.iter().flat_map(|pair| pair.prompts.each_ref().map(|prompt| prompt.len())).collect();
+    let each = (how.judgements.max(1) as usize, judge.max_new_tokens);
+    let (_memory, engine) = model::engine((stream, model), &config.rollout, &lengths, each)?;
+    let mut sampler = Sampler { stream, model, weights_version: 0, engine };
+    Ok(judge
+        .compare(&mut sampler, (prepared, 0), how, &mut |_, _| ControlFlow::Continue(()))
+        .map_err(TrainError::from)?)
+}
+
+fn summary(evaluated: Evaluated, nulls: &[NullJudge]) -> Value {
+    let nulls: Vec<_> = nulls
+        .iter()
+        .map(|n| json!({ "name": n.name, "accuracy": n.overall.accuracy(Unread::Wrong) }))
+        .collect();
+    let Evaluated { overall, tasks, histogram, .. } = evaluated;
+    let tasks: serde_json::Map<_, _> =
+        tasks.into_iter().map(|(task, summary)| (task, json!(summary))).collect();
+    json!({ "overall": overall, "tasks": tasks, "histogram": histogram, "nulls": nulls })
 }
 
 /// Pairs that null judges may learn from (the demo's only), and the pairs to be judged; then the rows that are no pairs.
@@ -129,11 +163,12 @@ fn fitting(
     judge: &Judge,
     pairs: &[PreferencePair],
     room: usize,
-    overlong: Overlong,
+    config: &TrainConfig,
 ) -> Result<Vec<PreparedPair>, TrainError> {
+    let (mode, overlong) = (config.evaluation.mode, config.data.overlong);
     let (mut prepared, mut cut) = (Vec::new(), 0);
     for pair in pairs {
-        match trainer::fit(judge, pair.clone(), room, overlong)? {
+        match trainer::fit(judge, (pair.clone(), mode), room, overlong)? {
             Fit::Whole(pair) => prepared.push(pair),
             Fit::Cut(pair, _) => {
                 cut += 1;
@@ -158,12 +193,16 @@ fn table(evaluated: &Evaluated, nulls: &[NullJudge]) -> Table {
     let interval = |e: Option<Estimate>| {
         e.map_or("-".into(), |e| format!("{:.1} to {:.1}", 100.0 * e.low, 100.0 * e.high))
     };
-    let mut table = Table::new(["", "pairs", "accuracy", "95 %", "ties", "failures"]);
+    let both_orders = evaluated.overall.first_share.is_some();
+    let mut header = vec!["", "pairs", "accuracy", "95 %", "ties", "failures"];
+    header.extend(both_orders.then_some(["flips", "first wins"]).into_iter().flatten());
+    let mut table = Table::new(header);
     let mut row = |name: &str, s: &Summary| {
         let accuracy = [percent(s.accuracy.map(|a| a.value)), interval(s.accuracy)];
-        let [value, low_high] = accuracy;
-        let (ties, failures) = (percent(s.tie_rate), percent(s.failure_rate));
-        table.row([name.to_owned(), s.pairs.to_string(), value, low_high, ties, failures]);
+        let mut cells = vec![name.to_owned(), s.pairs.to_string()];
+        cells.extend(accuracy.into_iter().chain([percent(s.tie_rate), percent(s.failure_rate)]));
+        cells.extend(both_orders.then(|| [s.flip_rate, s.first_share].map(percent)).into_iter().flatten());
+        table.row(cells);
     };
     row("all", &evaluated.overall);
     evaluated.tasks.iter().for_each(|(task, summary)| row(task, summary));

@@ -91,7 +91,7 @@ pub(super) fn fits(prompt: &[TokenId], config: &RolloutConfig, model: &Model) ->
 }
 
 /// Sizes for sampling from `model`: as configured, but no larger than these prompts can use.
-pub(super) fn limits(
+fn limits(
     model: &Model,
     config: &RolloutConfig,
     prompts: &[usize],
@@ -100,6 +100,18 @@ pub(super) fn limits(
     let block = kv_pool_dims(&model.config, 1).count() * model.dtype.size();
     let blocks = config.kv_blocks.min((KV_BYTES / block).max(1));
     Limits { blocks, ..config.limits() }.fitting(prompts, samples, max_new_tokens)
+}
+
+/// Carves an engine, in memory of its own, that suits these prompts.
+pub(super) fn engine(
+    (stream, model): (&Stream, &Model),
+    config: &RolloutConfig,
+    prompts: &[usize],
+    each: (usize, usize),
+) -> Result<(Arena, Engine)> {
+    let limits = limits(model, config, prompts, each);
+    let engine = |arena: &mut Arena| Engine::new(&model.config, model.dtype, limits, arena);
+    Ok(exact(stream.device(), "sampling", engine).map_err(TrainError::from)?)
 }
 
 /// Samples from a model in memory that suits the requests.
@@ -112,9 +124,7 @@ pub(super) fn generate(
     let prompts: Vec<usize> = requests.iter().map(|request| request.prompt.len()).collect();
     let most = |f: fn(&Request) -> usize| requests.iter().map(f).max().unwrap_or(1);
     let each = (most(|r| r.seeds.len()), most(|r| r.max_new_tokens));
-    let limits = limits(model, config, &prompts, each);
-    let engine = |arena: &mut Arena| Engine::new(&model.config, model.dtype, limits, arena);
-    let (_memory, engine) = exact(stream.device(), "sampling", engine).map_err(TrainError::from)?;
+    let (_memory, engine) = engine((stream, model), config, &prompts, each)?;
     let mut sampler = Sampler { stream, model, weights_version: 0, engine };
     Ok(sampler.generate(requests, &mut |_, _| ControlFlow::Continue(())).map_err(TrainError::from)?)
 }

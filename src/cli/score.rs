@@ -1,42 +1,47 @@
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use clap::Args;
-use serde::de::IgnoredAny;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::Value;
 
 use super::bad_rows::BadRows;
 use super::config::Overrides;
 use super::flags::{Flags, quoted};
+use super::items::{self, Item};
+use super::judging::JudgingFlags;
 use super::model;
-use super::output::{Output, say};
-use super::rows::{Id, InputError, Place, Rejects, Rows, Said};
+use super::output::Output;
 use crate::device::{Device, Stream};
-use crate::evaluation::{Judge, Reading, Subject};
-use crate::preference::{self, Reason, RowError};
+use crate::evaluation::{Judge, Judging, Mode, PreparedPair, Reading, Readings, Subject, Vote};
+use crate::preference::PreferencePair;
 use crate::qwen3::Model;
-use crate::record::SeedKey;
-use crate::rollout::Request;
-use crate::rubric::{FailureKind, GeneratedCriterion, Remark, RubricSet};
-use crate::tokenizer::{ChatOptions, Message, Role};
+use crate::reward::{Judgement, Standing};
+use crate::rollout::Sampler;
+use crate::rubric::{FailureKind, GeneratedCriterion, PairVerdict, Remark, RubricSet};
+use crate::tokenizer::{ChatOptions, TokenId};
 use crate::trainer::{TrainConfig, TrainError};
 
-/// Responses that are judged together.
+/// Responses, or pairs, that are judged together.
 const ROWS: usize = 32;
 
-/// One judgement a response is the most likely one, unless a file or a flag says otherwise.
-const GREEDY: &str = "[evaluation.sampling]\ntemperature = 0.0";
+/// One judgement a response, the most likely one, unless a file or a flag says otherwise.
+const GREEDY: &str = "[evaluation]\njudgements = 1\n[evaluation.sampling]\ntemperature = 0.0";
 
-/// Judge responses, each alone: a score from 1 to 10 with the judge's reasons.
+/// Judge responses: a score from 1 to 10 with the judge's reasons.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 In, one row a line:  {\"prompt\": \"...\", \"response\": \"...\"}            with \"messages\" in place of \"prompt\", \"task\", \"id\" if you like
                 or:  {\"prompt\": \"...\", \"chosen\": \"...\", \"rejected\": \"...\"}   TRL's preference rows; also .gz, .zst, .parquet, a folder
 Out, one line a judgement, in the rows' order:
-  {\"id\", \"side\", \"task\", \"sample\", \"score\", \"mean\", \"failure\", \"text\", \"rubric\", \"remarks\"}
-  score is null and failure says why where the judge kept to no grammar; mean is over the row's valid scores.
+  {\"id\", \"side\", \"task\", \"sample\", \"score\", \"voted\", \"mean\", \"failure\", \"text\", \"rubric\", \"remarks\"}
+  score is null and failure says why where the judge kept to no grammar; voted and mean are over the row's valid scores.
+With --mode pairwise rows are pairs, and a line is
+  {\"id\", \"order\", \"task\", \"sample\", \"chosen\", \"rejected\", \"winner\", \"failure\", \"text\", \"rubric\", \"remarks\"}
+  order says which response was shown first; chosen and rejected are this judgement's scores, winner is the pair's, over all.
 
 Example:  patarm score --model runs/train/model --in answers.jsonl --out judgements.jsonl")]
 pub(super) struct Score {
@@ -49,41 +54,15 @@ pub(super) struct Score {
     /// Where the lines go; without it standard output.
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
-    /// Judgements of each response; more than one need a temperature above 0.
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
-    samples: u32,
-    /// Softmax temperature; 0: greedy [default: 0].
-    #[arg(long, value_name = "T")]
-    temperature: Option<f32>,
-    /// Longest judgement, tokens [default: 64].
-    #[arg(long, value_name = "N")]
-    max_new_tokens: Option<usize>,
     /// Folder of task files that replace or add to the built-in rubrics (the demo's judge: models/demo/tasks).
     #[arg(long, value_name = "DIR")]
     rubrics: Option<PathBuf>,
     #[command(flatten)]
+    judging: JudgingFlags,
+    #[command(flatten)]
     bad_rows: BadRows,
     #[command(flatten)]
     flags: Flags,
-}
-
-#[derive(Debug, Deserialize)]
-struct Row {
-    id: Option<Id>,
-    task: Option<String>,
-    prompt: Option<Said>,
-    messages: Option<Vec<Message>>,
-    response: String,
-}
-
-/// One response to be judged.
-struct Item {
-    id: Value,
-    side: Option<&'static str>,
-    task: String,
-    messages: Vec<Message>,
-    response: String,
-    place: String,
 }
 
 #[derive(Serialize)]
@@ -94,6 +73,7 @@ struct Line<'a> {
     task: &'a str,
     sample: usize,
     score: Option<f64>,
+    voted: Option<f64>,
     mean: Option<f64>,
     failure: Option<FailureKind>,
     text: &'a str,
@@ -101,64 +81,134 @@ struct Line<'a> {
     remarks: &'a [Remark],
 }
 
+#[derive(Serialize)]
+struct PairLine<'a> {
+    id: &'a str,
+    order: &'static str,
+    task: &'a str,
+    sample: usize,
+    chosen: Option<f64>,
+    rejected: Option<f64>,
+    winner: Option<&'static str>,
+    failure: Option<FailureKind>,
+    text: &'a str,
+    rubric: &'a [GeneratedCriterion],
+    remarks: &'a [Remark],
+}
+
+/// What rows are judged with.
+struct Bench<'a> {
+    config: &'a TrainConfig,
+    judge: Judge,
+    stream: Stream,
+    model: Model,
+    how: Judging,
+    out: Output,
+}
+
 impl Score {
     pub(super) fn run(self, overrides: &Overrides) -> Result<ExitCode> {
-        let typed = [
-            ("evaluation.sampling.temperature", self.temperature.map(|t| t.to_string())),
-            ("rollout.max_new_tokens", self.max_new_tokens.map(|n| n.to_string())),
-            ("data.rubrics", quoted(&self.rubrics)),
-            self.bad_rows.setting(),
-        ];
-        let config = self.flags.settings(&[("greedy judgements", GREEDY)], &typed, overrides)?;
-        if self.samples > 1 && config.evaluation.sampling.temperature == 0.0 {
-            anyhow::bail!(
-                "--samples {}: greedy judgements are all the same; add --temperature 1",
-                self.samples
-            );
-        }
+        let mut typed = self.judging.settings().to_vec();
+        typed.extend([("data.rubrics", quoted(&self.rubrics)), self.bad_rows.setting()]);
+        let config = self.flags.settings(&[("one greedy judgement", GREEDY)], &typed, overrides)?;
+        self.judging.check(&config)?;
         self.flags.run(&config, |device| self.all(&config, device))
     }
 
     fn all(&self, config: &TrainConfig, device: Device) -> Result<ExitCode> {
-        let (items, rejects) = items(&self.input, config)?;
+        let how = config.evaluation.judging(config.seed);
+        let (responses, pairs, rejects) = match how.mode {
+            Mode::Pointwise => {
+                let (responses, rejects) = items::responses(&self.input, config)?;
+                (responses, Vec::new(), rejects)
+            }
+            Mode::Pairwise => {
+                let (pairs, rejects) = items::pairs(&self.input, config)?;
+                (Vec::new(), pairs, rejects)
+            }
+        };
         self.bad_rows.keep(&rejects)?;
         let rubric = rubrics(config.data.rubrics.as_deref(), RubricSet::builtin())?;
         let loaded = model::open(&self.model, &config.model, device)?;
         let (stream, model, tokenizer) = loaded.into_tokenizer()?;
         let max_new_tokens = config.rollout.max_new_tokens;
         let judge = Judge { rubric, tokenizer, chat: ChatOptions::default(), max_new_tokens };
-        let mut out = Output::create(self.out.as_deref())?;
-        let mut done = 0;
-        for some in items.chunks(ROWS) {
-            let readings = self.judge(&judge, (&stream, &model), config, (some, done))?;
-            for (item, readings) in some.iter().zip(readings.chunks(self.samples as usize)) {
-                lines(item, readings).try_for_each(|line| out.line(&line))?;
-            }
-            done += some.len() as u32;
+        let out = Output::create(self.out.as_deref())?;
+        let mut bench = Bench { config, judge, stream, model, how, out };
+        for (some, number) in responses.chunks(ROWS).zip(0..) {
+            bench.responses(some, number * ROWS as u32)?;
         }
-        out.flush()?;
+        for (some, number) in pairs.chunks(ROWS).zip(0..) {
+            bench.pairs(some, 2 * number * ROWS as u32)?;
+        }
+        bench.out.flush()?;
         Ok(ExitCode::SUCCESS)
     }
+}
 
-    fn judge(
-        &self,
-        judge: &Judge,
-        (stream, model): (&Stream, &Model),
-        config: &TrainConfig,
-        (items, first): (&[Item], u32),
-    ) -> Result<Vec<Reading>> {
-        let requests = (first..).zip(items).map(|(group, item)| -> Result<Request> {
+impl Bench<'_> {
+    /// Judges responses and writes their lines; the first is group `first`.
+    fn responses(&mut self, items: &[Item], first: u32) -> Result<()> {
+        let prompt = |item: &Item| -> Result<Arc<[TokenId]>> {
             let subject = Subject { task: &item.task, messages: &item.messages, response: &item.response };
-            let prompt = judge.prompt(subject).map_err(TrainError::from);
+            let prompt = self.judge.prompt(subject).map_err(TrainError::from);
             let prompt = prompt.with_context(|| item.place.clone())?;
-            model::fits(&prompt, &config.rollout, model).with_context(|| item.place.clone())?;
-            let key = |sample| SeedKey { run: config.seed, step: 0, group, sample };
-            let seeds = (0..self.samples).map(key).collect();
-            Ok(judge.request(prompt, group, seeds, config.evaluation.sampling))
-        });
-        let requests = requests.collect::<Result<Vec<Request>>>()?;
-        let rollouts = model::generate(stream, model, &config.rollout, &requests)?;
-        Ok(rollouts.iter().map(|rollout| judge.read(rollout)).collect())
+            self.fits(&prompt).with_context(|| item.place.clone())?;
+            Ok(prompt)
+        };
+        let prompts = items.iter().map(prompt).collect::<Result<Vec<_>>>()?;
+        let (judge, how) = (&self.judge, self.how);
+        let rollouts = self.sampling(&prompts, |sampler| {
+            Ok(judge
+                .sample(sampler, (&prompts, first), how, &mut |_, _| ControlFlow::Continue(()))
+                .map_err(TrainError::from)?)
+        })?;
+        let readings: Vec<Reading> = rollouts.iter().map(|rollout| judge.read(rollout)).collect();
+        for (item, readings) in items.iter().zip(readings.chunks(how.judgements as usize)) {
+            lines(item, readings, how.vote).try_for_each(|line| self.out.line(&line))?;
+        }
+        Ok(())
+    }
+
+    /// Judges pairs side by side and writes their lines; the first is group `first`.
+    fn pairs(&mut self, pairs: &[PreferencePair], first: u32) -> Result<()> {
+        let prepare = |pair: &PreferencePair| -> Result<PreparedPair> {
+            let place = || format!("pair {}", pair.id);
+            let prompts = self.judge.pair(pair, self.how.mode).map_err(TrainError::from);
+            let prompts = prompts.with_context(place)?;
+            prompts.iter().try_for_each(|prompt| self.fits(prompt)).with_context(place)?;
+            Ok(PreparedPair { pair: pair.clone(), prompts })
+        };
+        let prepared = pairs.iter().map(prepare).collect::<Result<Vec<_>>>()?;
+        let prompts: Vec<_> = prepared.iter().flat_map(|pair| pair.prompts.iter().cloned()).collect();
+        let (judge, how) = (&self.judge, self.how);
+        let comparison = self.sampling(&prompts, |sampler| {
+            Ok(judge
+                .compare(sampler, (&prepared, first), how, &mut |_, _| ControlFlow::Continue(()))
+                .map_err(TrainError::from)?)
+        })?;
+        let Readings::Pairwise(readings) = &comparison.readings else { return Ok(()) };
+        for ((pair, orders), judged) in pairs.iter().zip(readings).zip(&comparison.judged) {
+            pair_lines(pair, orders, judged.standing).try_for_each(|line| self.out.line(&line))?;
+        }
+        Ok(())
+    }
+
+    fn fits(&self, prompt: &[TokenId]) -> Result<()> {
+        Ok(model::fits(prompt, &self.config.rollout, &self.model)?)
+    }
+
+    /// Runs `f` with an engine that suits these prompts.
+    fn sampling<T>(
+        &self,
+        prompts: &[Arc<[TokenId]>],
+        f: impl FnOnce(&mut Sampler<'_>) -> Result<T>,
+    ) -> Result<T> {
+        let (stream, model) = (&self.stream, &self.model);
+        let lengths: Vec<usize> = prompts.iter().map(|prompt| prompt.len()).collect();
+        let each = (self.how.judgements as usize, self.judge.max_new_tokens);
+        let (_memory, engine) = model::engine((stream, model), &self.config.rollout, &lengths, each)?;
+        f(&mut Sampler { stream, model, weights_version: 0, engine })
     }
 }
 
@@ -170,10 +220,9 @@ pub(super) fn rubrics(folder: Option<&Path>, own: RubricSet) -> Result<RubricSet
     })
 }
 
-fn lines<'a>(item: &'a Item, readings: &'a [Reading]) -> impl Iterator<Item = Line<'a>> {
-    let scores: Vec<f64> =
-        readings.iter().filter_map(|r| Some(r.verdict.as_ref().ok()?.score.value())).collect();
-    let mean = (!scores.is_empty()).then(|| scores.iter().sum::<f64>() / scores.len() as f64);
+fn lines<'a>(item: &'a Item, readings: &'a [Reading], vote: Vote) -> impl Iterator<Item = Line<'a>> {
+    let judgements: Vec<Judgement> = readings.iter().map(Reading::judgement).collect();
+    let (voted, mean) = (vote.score(&judgements), Vote::Mean.score(&judgements));
     readings.iter().enumerate().map(move |(sample, reading)| {
         let verdict = reading.verdict.as_ref();
         Line {
@@ -182,6 +231,7 @@ fn lines<'a>(item: &'a Item, readings: &'a [Reading]) -> impl Iterator<Item = Li
             task: &item.task,
             sample,
             score: verdict.ok().map(|verdict| verdict.score.value()),
+            voted,
             mean,
             failure: verdict.err().map(|error| error.kind()),
             text: &reading.text,
@@ -191,61 +241,36 @@ fn lines<'a>(item: &'a Item, readings: &'a [Reading]) -> impl Iterator<Item = Li
     })
 }
 
-/// Responses of a file, or both sides of every pair of a file or folder; then the rows that are neither.
-fn items(path: &Path, config: &TrainConfig) -> Result<(Vec<Item>, Vec<RowError>)> {
-    if !holds_pairs(path)? {
-        let mut rejects = Rejects::new(config.data.skip_bad);
-        let mut items = Vec::new();
-        for row in Rows::<Row>::open(path)? {
-            match row.and_then(|(place, row)| row.item(&place, &config.data.task)) {
-                Ok(item) => items.push(item),
-                Err(error) => rejects.take(error.into())?,
+fn pair_lines<'a>(
+    pair: &'a PreferencePair,
+    orders: &'a [Vec<Reading<PairVerdict>>; 2],
+    standing: Standing,
+) -> impl Iterator<Item = PairLine<'a>> {
+    let winner = match standing {
+        Standing::Win => Some("chosen"),
+        Standing::Loss => Some("rejected"),
+        Standing::Tie => Some("neither"),
+        Standing::Unread => None,
+    };
+    let orders = orders.iter().zip([("chosen_first", [0, 1]), ("rejected_first", [1, 0])]);
+    orders.flat_map(move |(readings, (order, places))| {
+        readings.iter().enumerate().map(move |(sample, reading)| {
+            let verdict = reading.verdict.as_ref();
+            let [chosen, rejected] =
+                places.map(|place| verdict.ok().map(|verdict| verdict.scores[place].value()));
+            PairLine {
+                id: &pair.id,
+                order,
+                task: &pair.task,
+                sample,
+                chosen,
+                rejected,
+                winner,
+                failure: verdict.err().map(|error| error.kind()),
+                text: &reading.text,
+                rubric: verdict.map_or(&[], |verdict| &verdict.rubric),
+                remarks: verdict.map_or(&[], |verdict| &verdict.eval),
             }
-        }
-        return Ok((items, rejects.rows));
-    }
-    let dataset = preference::read(path, &config.data.read_options()).map_err(TrainError::from)?;
-    if dataset.duplicates > 0 {
-        say(&format!("{}: {} duplicate rows are judged once", path.display(), dataset.duplicates));
-    }
-    let sides = dataset.pairs.into_iter().flat_map(|pair| {
-        [("chosen", pair.chosen), ("rejected", pair.rejected)].map(|(side, response)| {
-            let (task, messages) = (pair.task.clone(), pair.messages.clone());
-            let place = format!("pair {}, {side}", pair.id);
-            Item { id: pair.id.clone().into(), side: Some(side), task, messages, response, place }
         })
-    });
-    Ok((sides.collect(), dataset.rejects))
-}
-
-/// Whether a file or folder holds preference pairs rather than responses, by its name or else by its first sound row.
-fn holds_pairs(path: &Path) -> Result<bool, InputError> {
-    #[derive(Deserialize)]
-    struct Form {
-        chosen: Option<IgnoredAny>,
-    }
-    let name = path.to_string_lossy();
-    if path.is_dir() || [".gz", ".zst", ".parquet"].iter().any(|end| name.ends_with(end)) {
-        return Ok(true);
-    }
-    Ok(Rows::<Form>::open(path)?.find_map(Result::ok).is_some_and(|(_, form)| form.chosen.is_some()))
-}
-
-impl Row {
-    fn item(self, place: &Place, task: &str) -> Result<Item, InputError> {
-        let messages = match (self.prompt, self.messages) {
-            (Some(said), None) => said.turns(Role::User),
-            (None, Some(turns)) => turns,
-            _ => return Err(place.refuse("expected either `prompt` or `messages` beside `response`")),
-        };
-        if messages.iter().all(|message| message.content.trim().is_empty()) {
-            return Err(place.bad("prompt", Reason::EmptyPrompt));
-        }
-        if self.response.trim().is_empty() {
-            return Err(place.bad("response", Reason::EmptyResponse));
-        }
-        let (id, task) =
-            (self.id.map_or(place.line.into(), |id| id.0), self.task.unwrap_or_else(|| task.to_owned()));
-        Ok(Item { id, side: None, task, messages, response: self.response, place: place.to_string() })
-    }
+    })
 }

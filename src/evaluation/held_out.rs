@@ -2,27 +2,74 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Tally, Unread};
+use super::{PairJudgement, Tally, Unread, Vote};
 use crate::report::Estimate;
-use crate::reward::{Judgement, ScoreCounts, Standing, standing};
+use crate::reward::{Judgement, ScoreCounts, Standing};
 use crate::rubric::FailureKind;
 
-/// A held-out pair with the judgements of its two responses, each judged alone. One judgement a side is plain pointwise
-/// scoring; with several, the means over the valid ones are compared.
+/// A held-out pair with what its judgements say.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JudgedPair {
     /// The pair's task.
     pub task: String,
     /// Judgements of the chosen response.
     pub chosen: Vec<Judgement>,
-    /// Judgements of the rejected response.
+    /// Judgements of the rejected response. Side by side each judgement stands in both lists.
     pub rejected: Vec<Judgement>,
+    /// How the chosen response stands against the rejected one by all of them.
+    pub standing: Standing,
+    /// Side by side: how it stands where it was shown first, and where the other was.
+    pub orders: Option<[Standing; 2]>,
 }
 
 impl JudgedPair {
-    /// How the chosen response stands against the rejected one.
-    pub fn standing(&self) -> Standing {
-        standing(&self.chosen, &self.rejected)
+    /// A pair whose responses were judged alone.
+    pub fn alone(task: &str, [chosen, rejected]: [Vec<Judgement>; 2], vote: Vote) -> Self {
+        let standing = vote.standing(&chosen, &rejected);
+        Self { task: task.to_owned(), chosen, rejected, standing, orders: None }
+    }
+
+    /// A pair whose responses were judged side by side: with the chosen one first, then with the rejected one first.
+    pub fn side_by_side(task: &str, orders: [&[PairJudgement]; 2], vote: Vote) -> Self {
+        let side = |places: [usize; 2]| {
+            let order = |(judgements, place): (&[PairJudgement], usize)| -> Vec<Judgement> {
+                let one = |read: &PairJudgement| {
+                    read.map_or_else(Judgement::Failed, |s| Judgement::Valid(s[place]))
+                };
+                judgements.iter().map(one).collect()
+            };
+            orders.into_iter().zip(places).flat_map(order).collect()
+        };
+        let (chosen, rejected) = (side([0, 1]), side([1, 0]));
+        let (standing, orders) = vote.both_orders(orders);
+        Self { task: task.to_owned(), chosen, rejected, standing, orders: Some(orders) }
+    }
+}
+
+/// What swapping the order of two responses does to a judge's verdicts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Swaps {
+    /// Pairs that were read in both orders.
+    pub pairs: u64,
+    /// Those that stand otherwise in the other order: another winner, or one where there was none.
+    pub flips: u64,
+    /// How the response shown first stood, over all orders of all pairs.
+    pub first: Tally,
+}
+
+impl Swaps {
+    fn count(&mut self, [ahead, behind]: [Standing; 2]) {
+        let mirrored = match behind {
+            Standing::Win => Standing::Loss,
+            Standing::Loss => Standing::Win,
+            same => same,
+        };
+        self.first.count(ahead);
+        self.first.count(mirrored);
+        if ahead != Standing::Unread && behind != Standing::Unread {
+            self.pairs += 1;
+            self.flips += u64::from(ahead != behind);
+        }
     }
 }
 
@@ -33,39 +80,51 @@ pub struct Findings {
     pub tally: Tally,
     /// Scores of the valid judgements.
     pub scores: ScoreCounts,
+    /// Number of judgements.
+    pub judgements: u64,
     /// Number of failed judgements by kind.
     pub failures: BTreeMap<FailureKind, u64>,
+    /// Side by side: what the order did.
+    pub swaps: Option<Swaps>,
 }
 
 impl Findings {
     /// Adds one pair.
     pub fn count(&mut self, pair: &JudgedPair) {
-        self.tally.count(pair.standing());
-        for judgement in pair.chosen.iter().chain(&pair.rejected) {
-            match judgement {
-                Judgement::Valid(score) => self.scores.count(*score),
-                Judgement::Failed(kind) => *self.failures.entry(*kind).or_default() += 1,
+        self.tally.count(pair.standing);
+        let scores = pair.chosen.iter().chain(&pair.rejected).filter_map(|judgement| judgement.score());
+        scores.for_each(|score| self.scores.count(score));
+        // Side by side, the rejected response's list repeats the same judgements.
+        let others: &[Judgement] = if pair.orders.is_some() { &[] } else { &pair.rejected };
+        for judgement in pair.chosen.iter().chain(others) {
+            self.judgements += 1;
+            if let Judgement::Failed(kind) = judgement {
+                *self.failures.entry(*kind).or_default() += 1;
             }
+        }
+        if let Some(orders) = pair.orders {
+            self.swaps.get_or_insert_default().count(orders);
         }
     }
 
     /// The numbers that tables print.
     pub fn summary(&self, unread: Unread) -> Summary {
-        let judgements = self.scores.total() + self.failures.values().sum::<u64>();
-        let rate = |count: u64| count as f64 / judgements as f64;
+        let rate = |count: u64| count as f64 / self.judgements as f64;
         let finite = |value: f64| Some(value).filter(|value| value.is_finite());
         Summary {
             pairs: self.tally.pairs(),
             accuracy: self.tally.accuracy(unread),
             tie_rate: finite(self.tally.tie_rate()),
             unread_rate: finite(self.tally.unread_rate()),
-            judgements,
+            judgements: self.judgements,
             failure_rate: finite(rate(self.failures.values().sum())),
             failure_rates: self.failures.iter().map(|(kind, count)| (*kind, rate(*count))).collect(),
             score_mean: finite(self.scores.mean()),
             score_spread: finite(self.scores.spread()),
             score_entropy: finite(self.scores.entropy()),
             saturation: finite(self.scores.saturation()),
+            flip_rate: self.swaps.and_then(|swaps| finite(swaps.flips as f64 / swaps.pairs as f64)),
+            first_share: self.swaps.and_then(|swaps| Some(swaps.first.accuracy(Unread::LeftOut)?.value)),
         }
     }
 }
@@ -96,6 +155,12 @@ pub struct Summary {
     pub score_entropy: Option<f64>,
     /// Share of valid scores at either end of the scale.
     pub saturation: Option<f64>,
+    /// Side by side: share of the pairs read in both orders that stand otherwise in the other order.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub flip_rate: Option<f64>,
+    /// Side by side: share of comparisons that the response shown first won, ties at half; 1/2 where the place means nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_share: Option<f64>,
 }
 
 /// Findings over all held-out pairs, and for each task.

@@ -1,10 +1,11 @@
 use std::sync::Arc;
 
+use super::{Mode, PairJudgement};
 use crate::preference::PreferencePair;
 use crate::record::{Finish, Rollout, Sampling, SeedKey};
 use crate::reward::{self, Judgement};
 use crate::rollout::Request;
-use crate::rubric::{RubricError, RubricSet, Verdict, VerdictError};
+use crate::rubric::{PairVerdict, RubricError, RubricSet, Verdict, VerdictError};
 use crate::tokenizer::{ChatOptions, Message, Specials, TokenId, Tokenizer, TokenizerError};
 
 /// Turns responses into judge prompts and judgements into verdicts.
@@ -31,19 +32,29 @@ pub struct Subject<'a> {
     pub response: &'a str,
 }
 
-/// A judgement as people read it.
+/// A judgement as people read it: of one response, or of two side by side.
 #[derive(Clone, Debug)]
-pub struct Reading {
+pub struct Reading<V = Verdict> {
     /// What the model wrote, without its end-of-sequence token.
     pub text: String,
     /// The verdict, or why there is none.
-    pub verdict: Result<Verdict, VerdictError>,
+    pub verdict: Result<V, VerdictError>,
 }
 
 impl Reading {
     /// What the reward sees of it.
     pub fn judgement(&self) -> Judgement {
         Judgement::from(&self.verdict)
+    }
+}
+
+impl Reading<PairVerdict> {
+    /// The two scores in the order shown.
+    ///
+    /// # Errors
+    /// The kind of failure where there are none.
+    pub fn scores(&self) -> PairJudgement {
+        self.verdict.as_ref().map(|verdict| verdict.scores).map_err(VerdictError::kind)
     }
 }
 
@@ -68,13 +79,22 @@ impl Judge {
         Ok(self.tokenizer.encode_chat(&messages, &self.chat)?.into())
     }
 
-    /// Tokens of both sides' prompts.
+    /// Tokens of a pair's two prompts: of the chosen and the rejected side, or with the chosen response first and with the
+    /// rejected one first.
     ///
     /// # Errors
     /// As [`Judge::prompt`].
-    pub fn pair(&self, pair: &PreferencePair) -> Result<[Arc<[TokenId]>; 2], JudgeError> {
-        let side = |response| self.prompt(Subject { task: &pair.task, messages: &pair.messages, response });
-        Ok([side(&pair.chosen)?, side(&pair.rejected)?])
+    pub fn pair(&self, pair: &PreferencePair, mode: Mode) -> Result<[Arc<[TokenId]>; 2], JudgeError> {
+        let (chosen, rejected) = (pair.chosen.as_str(), pair.rejected.as_str());
+        let alone = |response| self.prompt(Subject { task: &pair.task, messages: &pair.messages, response });
+        let both = |order| -> Result<Arc<[TokenId]>, JudgeError> {
+            let messages = self.rubric.pair_prompt(&pair.task, &pair.messages, order)?;
+            Ok(self.tokenizer.encode_chat(&messages, &self.chat)?.into())
+        };
+        Ok(match mode {
+            Mode::Pointwise => [alone(chosen)?, alone(rejected)?],
+            Mode::Pairwise => [both([chosen, rejected])?, both([rejected, chosen])?],
+        })
     }
 
     /// A request for judgements of a prompt, one for each seed.
@@ -92,10 +112,21 @@ impl Judge {
 
     /// Reads a rollout's verdict.
     pub fn read(&self, rollout: &Rollout) -> Reading {
-        let end = usize::from(rollout.finish == Finish::Stop);
-        let said = &rollout.completion[..rollout.completion.len() - end];
-        let text = self.tokenizer.decode(said, Specials::Keep);
+        let text = self.text(rollout);
         let verdict = reward::read(&text, rollout.finish);
         Reading { text, verdict }
+    }
+
+    /// Reads a rollout's verdict on two responses side by side.
+    pub fn read_pair(&self, rollout: &Rollout) -> Reading<PairVerdict> {
+        let text = self.text(rollout);
+        let verdict = reward::read_pair(&text, rollout.finish);
+        Reading { text, verdict }
+    }
+
+    fn text(&self, rollout: &Rollout) -> String {
+        let end = usize::from(rollout.finish == Finish::Stop);
+        let said = &rollout.completion[..rollout.completion.len() - end];
+        self.tokenizer.decode(said, Specials::Keep)
     }
 }

@@ -1,12 +1,14 @@
-//! Held-out evaluation: pairwise accuracy from pointwise scores, failure rates, and judges that read nothing.
+//! Held-out evaluation: pairwise accuracy of judges that see one response or two, failure rates, and judges that read nothing.
 
 mod accuracy;
+mod comparison;
 mod held_out;
 mod judge;
+mod judging;
 pub mod nulls;
-mod pairwise;
 
 pub use accuracy::{Tally, Unread, compare};
-pub use held_out::{Findings, HeldOut, JudgedPair, Summary};
+pub use comparison::{Comparison, PreparedPair, Readings};
+pub use held_out::{Findings, HeldOut, JudgedPair, Summary, Swaps};
 pub use judge::{Judge, JudgeError, Reading, Subject};
-pub use pairwise::{Comparison, Judging, PreparedPair};
+pub use judging::{Judging, Mode, PairJudgement, Vote};

@@ -1,5 +1,5 @@
 use crate::record::Finish;
-use crate::rubric::{Ending, FailureKind, Score, Verdict, VerdictError};
+use crate::rubric::{Ending, FailureKind, PairVerdict, Score, Verdict, VerdictError};
 
 /// What a sampled judgement is to the reward: a score, or the reason why there is none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -34,9 +34,20 @@ impl From<&Result<Verdict, VerdictError>> for Judgement {
 /// # Errors
 /// As [`Verdict::parse`].
 pub fn read(text: &str, finish: Finish) -> Result<Verdict, VerdictError> {
-    let ending = match finish {
+    Verdict::parse(text, ending(finish))
+}
+
+/// Reads it as a verdict on two responses side by side.
+///
+/// # Errors
+/// As [`PairVerdict::parse`].
+pub fn read_pair(text: &str, finish: Finish) -> Result<PairVerdict, VerdictError> {
+    PairVerdict::parse(text, ending(finish))
+}
+
+fn ending(finish: Finish) -> Ending {
+    match finish {
         Finish::Stop => Ending::Stopped,
         Finish::Length => Ending::CutOff,
-    };
-    Verdict::parse(text, ending)
+    }
 }

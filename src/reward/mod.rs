@@ -10,6 +10,6 @@ mod stats;
 
 pub use crate::rubric::Score;
 pub use config::{CutOff, FormatReward, Margin, ParConfig, ParConfigError};
-pub use judgement::{Judgement, read};
+pub use judgement::{Judgement, read, read_pair};
 pub use par::{Outcome, PairRewards, Reward, Standing, par, standing};
 pub use stats::{RewardStats, ScoreCounts};

@@ -2,9 +2,9 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::{RlConfig, TrainError};
+use super::{Baseline, RlConfig, TrainError};
 use crate::checkpoint::Scan;
-use crate::evaluation::Judging;
+use crate::evaluation::{Judging, Mode, Vote};
 use crate::optimizer::OptimizerConfig;
 use crate::record::Sampling;
 use crate::reward::{ParConfig, ParConfigError};
@@ -148,16 +148,29 @@ pub struct EvaluationConfig {
     pub held_out_pairs: usize,
     /// How evaluation draws. Default as in training: T = 1. (T = 0 is greedy.)
     pub sampling: Sampling,
-    /// Judgements of each response; with several, mean scores are compared. Default 4.
+    /// Judgements of each response; side by side, of each order of a pair. Default 4.
     pub judgements: u32,
+    /// What the judge is shown: `pointwise` (default: one response) or `pairwise` (both side by side, in both orders).
+    pub mode: Mode,
+    /// How several judgements become one: `mean` (default) or `majority`.
+    pub vote: Vote,
     /// Pairs whose judgements are kept as samples. Default 12.
     pub samples: usize,
 }
 
 impl EvaluationConfig {
+    fn check(&self, baseline: Option<Baseline>) -> Result<(), TrainError> {
+        if baseline.is_some() && self.mode == Mode::Pairwise {
+            let reason = "a Bradley-Terry reward is of one response: leave it \"pointwise\"".into();
+            return Err(TrainError::Config { setting: "evaluation.mode", reason });
+        }
+        Ok(())
+    }
+
     /// How its pairs are judged in a run of this seed.
     pub fn judging(&self, seed: u64) -> Judging {
-        Judging { sampling: self.sampling, judgements: self.judgements, seed }
+        let &Self { sampling, judgements, mode, vote, .. } = self;
+        Judging { sampling, judgements, seed, mode, vote }
     }
 }
 
@@ -202,6 +215,7 @@ impl TrainConfig {
         let reward = |e: ParConfigError| TrainError::Config { setting: "reward", reason: e.to_string() };
         self.reward.check().map_err(reward)?;
         self.rl.check()?;
+        self.evaluation.check(self.rl.baseline)?;
         Ok(self.sft.optimizer.check()?)
     }
 }
@@ -260,8 +274,16 @@ impl Default for RolloutConfig {
 
 impl Default for EvaluationConfig {
     fn default() -> Self {
-        let sampling = Sampling::default();
-        Self { every: 50, validation_pairs: 200, held_out_pairs: 600, sampling, judgements: 4, samples: 12 }
+        Self {
+            every: 50,
+            validation_pairs: 200,
+            held_out_pairs: 600,
+            sampling: Sampling::default(),
+            judgements: 4,
+            mode: Mode::Pointwise,
+            vote: Vote::Mean,
+            samples: 12,
+        }
     }
 }
 

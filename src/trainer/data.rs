@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::overlong::{Fit, fit};
 use super::{TrainConfig, TrainError};
-use crate::evaluation::{Judge, PreparedPair};
+use crate::evaluation::{Judge, Mode, PreparedPair};
 use crate::preference::PreferencePair;
 
 /// The pairs of a run, both judge prompts of each encoded.
@@ -68,13 +68,13 @@ impl TrainingData {
         let TrainConfig { data, evaluation, .. } = config;
         let mut lengths = Lengths::default();
         let mut tokens = Vec::new();
-        let mut fitting = |pairs: Vec<PreferencePair>, most: usize| {
+        let mut fitting = |pairs: Vec<PreferencePair>, mode: Mode, most: usize| {
             let mut fitting: Vec<(PreparedPair, usize)> = Vec::with_capacity(pairs.len().min(most));
             for pair in pairs {
                 if fitting.len() == most {
                     break;
                 }
-                let (prepared, cut) = match fit(judge, pair, data.max_prompt_tokens, data.overlong)? {
+                let (prepared, cut) = match fit(judge, (pair, mode), data.max_prompt_tokens, data.overlong)? {
                     Fit::Whole(prepared) => (prepared, 0),
                     Fit::Cut(prepared, cut) => (prepared, cut),
                     Fit::Left => {
@@ -88,8 +88,9 @@ impl TrainingData {
             }
             Ok::<_, TrainError>(fitting)
         };
-        let (train, cut) = fitting(train, usize::MAX)?.into_iter().unzip();
-        let rest = fitting(rest, evaluation.validation_pairs + evaluation.held_out_pairs)?;
+        let (train, cut) = fitting(train, Mode::Pointwise, usize::MAX)?.into_iter().unzip();
+        let most = evaluation.validation_pairs + evaluation.held_out_pairs;
+        let rest = fitting(rest, evaluation.mode, most)?;
         let mut validation: Vec<PreparedPair> = rest.into_iter().map(|(prepared, _)| prepared).collect();
         let held_out = validation.split_off(validation.len().min(evaluation.validation_pairs));
         Ok(Self { train, cut, validation, held_out, hash, lengths: lengths.of(tokens) })

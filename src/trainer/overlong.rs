@@ -1,5 +1,5 @@
 use super::{Overlong, TrainError};
-use crate::evaluation::{Judge, PreparedPair};
+use crate::evaluation::{Judge, Mode, PreparedPair};
 use crate::preference::PreferencePair;
 
 /// What became of a pair whose prompts may be too long.
@@ -13,13 +13,18 @@ pub enum Fit {
     Left,
 }
 
-/// Encodes a pair's judge prompts, of at most `limit` tokens each, and does what `overlong` says where one is longer. Only the
+/// Encodes a pair's judge prompts for `mode`, of at most `limit` tokens each, and does what `overlong` says where one is longer. Only the
 /// conversation is ever cut, at its beginning and for both sides alike: rubric, instructions and responses stay whole.
 ///
 /// # Errors
 /// When the pair can't be put to the judge, or is too long and may not be left out or cut.
-pub fn fit(judge: &Judge, pair: PreferencePair, limit: usize, overlong: Overlong) -> Result<Fit, TrainError> {
-    let mut prompts = judge.pair(&pair)?;
+pub fn fit(
+    judge: &Judge,
+    (pair, mode): (PreferencePair, Mode),
+    limit: usize,
+    overlong: Overlong,
+) -> Result<Fit, TrainError> {
+    let mut prompts = judge.pair(&pair, mode)?;
     let mut longest = prompts[0].len().max(prompts[1].len());
     if longest <= limit {
         return Ok(Fit::Whole(PreparedPair { pair, prompts }));
@@ -40,7 +45,7 @@ pub fn fit(judge: &Judge, pair: PreferencePair, limit: usize, overlong: Overlong
         let characters = ((longest - limit) * whole).div_ceil(longest);
         cut = (cut + characters).min(whole - 1);
         short = pair.without_beginning(cut);
-        prompts = judge.pair(&short)?;
+        prompts = judge.pair(&short, mode)?;
         longest = prompts[0].len().max(prompts[1].len());
     }
     Ok(Fit::Cut(PreparedPair { pair: short, prompts }, cut))

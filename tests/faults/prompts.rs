@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use patarm::evaluation::Judge;
+use patarm::evaluation::{Judge, Mode};
 use patarm::preference::{PreferencePair, contamination};
 use patarm::rubric::RubricSet;
 use patarm::tokenizer::{ChatOptions, Message, Role, TokenId};
@@ -160,9 +160,11 @@ fn row_05_only_the_beginning_of_the_conversation_is_cut_and_no_more_than_needed(
     let messages = roles.into_iter().zip(turns).map(|(role, text)| Message::new(role, text)).collect();
     let (chosen, rejected) = ("a longer response".to_owned(), "short".to_owned());
     let pair = PreferencePair { id: "7".into(), task: "chat".into(), messages, chosen, rejected };
-    let whole = judge.pair(&pair).unwrap()[0].len();
+    let whole = judge.pair(&pair, Mode::Pointwise).unwrap()[0].len();
     for limit in [whole - 1, whole - 500, whole - 1500] {
-        let Fit::Cut(short, cut) = fit(&judge, pair.clone(), limit, Overlong::Truncate).unwrap() else {
+        let Fit::Cut(short, cut) =
+            fit(&judge, (pair.clone(), Mode::Pointwise), limit, Overlong::Truncate).unwrap()
+        else {
             panic!("it is longer than {limit}")
         };
         let length = short.prompts[0].len().max(short.prompts[1].len());
@@ -172,7 +174,10 @@ fn row_05_only_the_beginning_of_the_conversation_is_cut_and_no_more_than_needed(
             .map(|pair| pair.messages.iter().map(|message| message.content.as_str()).collect::<String>());
         assert_eq!(after, before[cut..], "a beginning is gone, and nothing else");
     }
-    assert!(fit(&judge, pair, 100, Overlong::Truncate).is_err(), "the rubric alone is longer");
+    assert!(
+        fit(&judge, (pair, Mode::Pointwise), 100, Overlong::Truncate).is_err(),
+        "the rubric alone is longer"
+    );
 }
 
 #[test]
@@ -202,7 +207,7 @@ fn row_06_no_text_from_data_becomes_a_control_token() {
         rejected: format!("not {text}"),
     };
     let controls = |text: &str| {
-        let prompts = judge.pair(&pair(text)).unwrap();
+        let prompts = judge.pair(&pair(text), Mode::Pointwise).unwrap();
         prompts.map(|prompt| prompt.iter().filter(|id| tokenizer.is_control(**id)).count())
     };
     assert_eq!(controls(&evil), controls("plain"));

@@ -1,5 +1,5 @@
 use super::Run;
-use crate::evaluation::{Comparison, HeldOut, JudgedPair, PreparedPair, Unread};
+use crate::evaluation::{Comparison, HeldOut, PreparedPair, Unread};
 use crate::reward;
 use crate::rollout::{Engine, Sampler};
 use crate::trainer::outcome::Outcome;
@@ -69,7 +69,7 @@ impl Run<'_> {
         let (evaluated, standings, comparison) = match self.config.rl.baseline {
             None => {
                 let comparison = self.compare(pairs, stop)?;
-                let standings = comparison.judged.iter().map(JudgedPair::standing).collect();
+                let standings = comparison.judged.iter().map(|judged| judged.standing).collect();
                 (Evaluated::of(step, &comparison), standings, Some(comparison))
             }
             Some(Baseline::BradleyTerry) => {
@@ -92,6 +92,6 @@ impl Run<'_> {
         let stream = &self.learner.stream;
         let mut sampler = Sampler { stream, model, weights_version: self.learner.version, engine };
         let how = self.config.evaluation.judging(self.config.seed);
-        Ok(self.setup.judge.compare(&mut sampler, pairs, how, &mut |_, _| stop.flow())?)
+        Ok(self.setup.judge.compare(&mut sampler, (pairs, 0), how, &mut |_, _| stop.flow())?)
     }
 }

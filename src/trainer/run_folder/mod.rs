@@ -139,8 +139,10 @@ impl RunFolder {
     ) -> Result<(), TrainError> {
         let mut samples = self.samples()?;
         samples.retain(|sample| sample.when != when);
-        let judged = pairs.iter().zip(&comparison.readings).take(count);
-        samples.extend(judged.map(|(prepared, readings)| JudgedSample::of(when, &prepared.pair, readings)));
+        let judged = pairs.iter().enumerate().take(count);
+        samples.extend(
+            judged.map(|(i, prepared)| JudgedSample::of(when, &prepared.pair, (&comparison.readings, i))),
+        );
         let line = |sample| serde_json::to_string(sample).expect("a sample is plain data") + "\n";
         let at = self.path.join(SAMPLES);
         put(&at, &samples.iter().map(line).collect::<String>())

@@ -1,7 +1,8 @@
 use serde::{Deserialize, Serialize};
 
-use crate::evaluation::Reading;
+use crate::evaluation::Readings;
 use crate::preference::PreferencePair;
+use crate::rubric::{Score, VerdictError};
 use crate::tokenizer::Message;
 
 /// When a sample was judged.
@@ -45,21 +46,31 @@ pub struct JudgedResponse {
 }
 
 impl JudgedSample {
-    /// The first judgement of each side.
-    pub(super) fn of(when: When, pair: &PreferencePair, [chosen, rejected]: &[Vec<Reading>; 2]) -> Self {
-        let side = |response: &str, reading: &Reading| JudgedResponse {
+    /// The first judgement of each side of pair `place`; of two side by side, the first one in which it was shown first.
+    pub(super) fn of(when: When, pair: &PreferencePair, (readings, place): (&Readings, usize)) -> Self {
+        let [chosen, rejected] = match readings {
+            Readings::Pointwise(readings) => readings[place].each_ref().map(|side| {
+                let verdict = side[0].verdict.as_ref();
+                (&side[0].text, verdict.map(|verdict| verdict.score))
+            }),
+            Readings::Pairwise(readings) => readings[place].each_ref().map(|order| {
+                let verdict = order[0].verdict.as_ref();
+                (&order[0].text, verdict.map(|verdict| verdict.scores[0]))
+            }),
+        };
+        let side = |response: &str, (text, score): (&String, Result<Score, &VerdictError>)| JudgedResponse {
             response: response.to_owned(),
-            judgement: reading.text.clone(),
-            score: reading.judgement().score().map(|score| score.value()),
-            failure: reading.verdict.as_ref().err().map(ToString::to_string),
+            judgement: text.clone(),
+            score: score.ok().map(Score::value),
+            failure: score.err().map(ToString::to_string),
         };
         Self {
             when,
             id: pair.id.clone(),
             task: pair.task.clone(),
             messages: pair.messages.clone(),
-            chosen: side(&pair.chosen, &chosen[0]),
-            rejected: side(&pair.rejected, &rejected[0]),
+            chosen: side(&pair.chosen, chosen),
+            rejected: side(&pair.rejected, rejected),
         }
     }
 }
