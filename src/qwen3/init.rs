@@ -39,7 +39,7 @@ impl Model {
     pub fn initialise_adapter(&mut self, stream: &Stream, seed: u64) -> Result<(), OpError> {
         for (place, (id, tensor)) in self.adapter.iter_mut().flat_map(Params::iter_mut).enumerate() {
             if let ParamId::Low(_, _, Factor::A(_)) = id {
-                let bound = 1.0 / (tensor.view().dims().last() as f64).sqrt();
+                let bound = 1.0 / (tensor.dims().last() as f64).sqrt();
                 let key = Key::of_request(seed, place as u64, ADAPTER, 0);
                 random::uniform(stream, tensor.view_mut(), key, bound)?;
             } else {

@@ -175,7 +175,15 @@ impl Params {
     /// # Errors
     /// When the arena is full.
     pub fn like(&self, dtype: DType, arena: &mut Arena) -> Result<Self, ArenaError> {
-        Self::build(self.iter().map(|(id, tensor)| (id, dtype, tensor.view().dims())), arena)
+        Self::build(self.iter().map(|(id, tensor)| (id, dtype, tensor.dims())), arena)
+    }
+
+    /// As many tensors of the same shapes and dtypes: another state of these.
+    ///
+    /// # Errors
+    /// When the arena is full.
+    pub fn twin(&self, arena: &mut Arena) -> Result<Self, ArenaError> {
+        Self::build(self.iter().map(|(id, tensor)| (id, tensor.dtype(), tensor.dims())), arena)
     }
 
     fn build(

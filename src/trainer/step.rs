@@ -25,8 +25,6 @@ pub struct Method<'a> {
     pub reward: &'a ParConfig,
     /// Advantages, loss, optimizer, memory.
     pub rl: &'a RlConfig,
-    /// The frozen model of the KL term.
-    pub reference: Option<&'a Model>,
     /// The user's seed.
     pub seed: u64,
     /// Asked between decode steps and micro-batches.
@@ -126,12 +124,14 @@ fn advantages(method: Method<'_>, rewards: &[PairRewards], rollouts: &[Rollout])
 
 /// ln p of every completion token under the frozen reference, where the loss asks for it.
 fn reference(
-    learner: &Learner,
+    learner: &mut Learner,
     method: Method<'_>,
     rollouts: &[Rollout],
     memory: &mut Arena,
 ) -> Result<Option<Vec<Vec<f32>>>, TrainError> {
-    let Some(model) = method.reference.filter(|_| method.rl.loss.kl != 0.0) else { return Ok(None) };
+    if method.rl.loss.kl == 0.0 {
+        return Ok(None);
+    }
     let all = rollouts.chunk_by(|a, b| a.group == b.group).map(|group| Group {
         rollouts: group
             .iter()
@@ -143,17 +143,20 @@ fn reference(
     let batch = grpo::pack(&all.collect::<Vec<_>>(), &plain, Sharing::Prefix, method.rl.leaf_tokens)?;
     memory.reset();
     let limits = PassLimits { keep: Keep::Nothing, ..method.pass_limits() };
-    let mut pass = Pass::new(&model.config, model.dtype, limits, memory)?;
     let scale = head::inverse_temperature(method.rollout.sampling.temperature);
-    let mut columns: Vec<Vec<f32>> = vec![Vec::new(); rollouts.len()];
-    for leaf in &batch.leaves {
-        method.stop.check()?;
-        let logprobs = log_probabilities(&learner.stream, model, leaf, scale, &mut pass)?;
-        for (sequence, logprob) in leaf.targets.sequence.iter().zip(logprobs) {
-            columns[*sequence as usize].push(logprob as f32);
+    let measured = learner.under_reference(|stream, model| -> Result<_, TrainError> {
+        let mut pass = Pass::new(&model.config, model.dtype, limits, memory)?;
+        let mut columns: Vec<Vec<f32>> = vec![Vec::new(); rollouts.len()];
+        for leaf in &batch.leaves {
+            method.stop.check()?;
+            let logprobs = log_probabilities(stream, model, leaf, scale, &mut pass)?;
+            for (sequence, logprob) in leaf.targets.sequence.iter().zip(logprobs) {
+                columns[*sequence as usize].push(logprob as f32);
+            }
         }
-    }
-    Ok(Some(columns))
+        Ok(columns)
+    });
+    measured.transpose()
 }
 
 /// Rollouts with their advantages and reference log-probabilities, by prompt.

@@ -56,7 +56,6 @@ fn learn(learner: &mut Learner, config: &TrainConfig, batches: &[TrainBatch]) ->
         rollout: &config.rollout,
         reward: &ParConfig::default(),
         rl: &config.rl,
-        reference: None,
         seed: 3,
         stop: Stop::NEVER,
     };

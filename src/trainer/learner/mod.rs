@@ -1,4 +1,5 @@
 mod pass;
+mod reference;
 mod reward_head;
 
 pub use pass::{Pass, PassLimits};
@@ -15,7 +16,7 @@ use crate::qwen3::{self, Accumulate, BackwardPass, GradientSink, Model, ParamId,
 use crate::tensor::{Arena, ArenaError, Element, Tensor, View, ViewMut};
 use crate::with_float;
 
-/// A model that learns: weights, their gradients, and the optimizer's moments.
+/// A model that learns: weights, the gradients of those that learn (of an adapter its factors alone), and the optimizer's moments.
 #[derive(Debug)]
 pub struct Learner {
     /// Where it runs.
@@ -26,6 +27,8 @@ pub struct Learner {
     moments: [Params; 2],
     /// Weights in the accumulator's dtype, where storage is narrower.
     master: Option<Params>,
+    /// What the KL term holds the policy to: the same weights as they were at one time.
+    reference: Option<Params>,
     /// Optimizer updates so far: the version of the weights.
     pub version: u64,
 }
@@ -50,11 +53,11 @@ impl Learner {
     /// # Errors
     /// When the arena is full.
     pub fn new(stream: Stream, model: Model, arena: &mut Arena) -> Result<Self, ArenaError> {
-        let (config, sums) = (&model.config, model.dtype.accumulator());
-        let mut params = || Params::uniform(config, sums, arena);
+        let sums = model.dtype.accumulator();
+        let mut params = || model.learns().like(sums, arena);
         let (gradients, moments) = (params()?, [params()?, params()?]);
         let master = (model.dtype != sums).then(params).transpose()?;
-        let mut learner = Self { stream, gradients, moments, master, version: 0, model };
+        let mut learner = Self { stream, gradients, moments, master, reference: None, version: 0, model };
         if !arena.is_planned() {
             learner.refresh_master();
         }
@@ -67,24 +70,13 @@ impl Learner {
         match self.stream.device() {
             Device::Host(_) => {
                 for (id, tensor) in master.iter_mut() {
-                    let exact = self.model.params.get(id).to_f64();
+                    let exact = self.model.learns().get(id).to_f64();
                     let narrow = tensor.view_mut().host_mut::<f32>().iter_mut().zip(exact);
                     narrow.for_each(|(to, from)| *to = from as f32);
                 }
             }
             Device::Cuda(cuda) => match *cuda {},
         }
-    }
-
-    /// Copies the weights into a model of the same shape.
-    ///
-    /// # Errors
-    /// When the shapes differ.
-    pub fn copy_weights(&self, to: &mut Model) -> Result<(), TrainError> {
-        for (id, tensor) in to.params.iter_mut() {
-            rows::copy(&self.stream, self.model.params.get(id), tensor.view_mut())?;
-        }
-        Ok(())
     }
 
     /// Forgets the moments: another optimizer begins.
@@ -94,8 +86,9 @@ impl Learner {
 
     /// Everything that a resumed run needs bit for bit, under the names it is stored by.
     pub fn state(&self) -> impl Iterator<Item = (String, &Tensor)> {
-        let [first, second] = &self.moments;
-        let sets = [("first", Some(first)), ("second", Some(second)), ("master", self.master.as_ref())];
+        let [first, second] = self.moments.each_ref().map(Some);
+        let (master, reference) = (self.master.as_ref(), self.reference.as_ref());
+        let sets = [("first", first), ("second", second), ("master", master), ("reference", reference)];
         sets.into_iter().flat_map(|(kind, params)| {
             params
                 .into_iter()
@@ -105,8 +98,9 @@ impl Learner {
 
     /// The same, for reading back.
     pub fn state_mut(&mut self) -> impl Iterator<Item = (String, &mut Tensor)> {
-        let [first, second] = &mut self.moments;
-        let sets = [("first", Some(first)), ("second", Some(second)), ("master", self.master.as_mut())];
+        let [first, second] = self.moments.each_mut().map(Some);
+        let (master, reference) = (self.master.as_mut(), self.reference.as_mut());
+        let sets = [("first", first), ("second", second), ("master", master), ("reference", reference)];
         sets.into_iter().flat_map(|(kind, params)| {
             params
                 .into_iter()
@@ -114,7 +108,7 @@ impl Learner {
         })
     }
 
-    /// The step's gradient of one parameter so far, in the accumulator's dtype.
+    /// The step's gradient of a parameter that learns so far, in the accumulator's dtype.
     pub fn gradient(&self, id: ParamId) -> View<'_> {
         self.gradients.get(id)
     }
@@ -198,7 +192,7 @@ impl Learner {
             self.master.iter_mut().flat_map(Params::iter_mut).map(|(_, t)| Some(t)).collect();
         masters.resize_with(self.gradients.iter().count(), || None);
         let names: Vec<String> = self.gradients.iter().map(|(id, _)| id.name()).collect();
-        let tensors = self.model.params.iter_mut().zip(self.gradients.iter());
+        let tensors = self.model.learns_mut().iter_mut().zip(self.gradients.iter());
         let moments = first.iter_mut().zip(second.iter_mut()).zip(masters);
         let parameters = tensors.zip(moments).zip(&names).map(
             |((((id, w), (_, g)), (((_, m), (_, v)), master)), name)| {

@@ -50,7 +50,8 @@ impl Learner {
         let head = self.model.params.head_id();
         let w = self.model.params.get(head).rows(token..token + 1);
         product::backward_input(&self.stream, dr.view(), w, dx.rows_mut(0..n), Write::Set)?;
-        let dw = self.gradients.get_mut(head).rows(token..token + 1);
+        let Some(dw) = self.gradients.find_mut(head) else { return Ok(()) };
+        let dw = dw.rows(token..token + 1);
         let leaves = &packed.target_leaves();
         Ok(product::backward_weight(&self.stream, dr.view(), x.rows(0..n), leaves, dw)?)
     }

@@ -17,8 +17,6 @@ pub struct Run<'a> {
     config: &'a TrainConfig,
     setup: &'a Setup,
     learner: Learner,
-    /// The frozen model of the KL term: the weights before the first step of reinforcement learning.
-    reference: Option<Model>,
     memory: Arena,
     progress: Progress,
     clock: Clock,
@@ -43,14 +41,14 @@ impl<'a> Run<'a> {
         let device = stream.device().clone();
         let mut model = Arena::new("model", &device, planned[0].peak());
         let memory = Arena::new("phase", &device, planned[1].peak());
-        let (mut learner, reference) = models(config, setup, stream, &mut model)?;
+        let mut learner = learner(config, setup, stream, &mut model)?;
         match &setup.folder {
             Some(folder) => learner.model.read(folder, config.model.scan)?,
             None => learner.model.initialise(&learner.stream, config.seed)?,
         }
         learner.refresh_master();
         let (progress, started) = (Progress::default(), (clock.0)());
-        Ok(Self { config, setup, learner, reference, memory, progress, clock, started, saved: None })
+        Ok(Self { config, setup, learner, memory, progress, clock, started, saved: None })
     }
 
     /// Where it stands.
@@ -73,7 +71,7 @@ impl<'a> Run<'a> {
     /// # Errors
     /// When the checkpoint does not fit the configuration.
     pub fn restore(&mut self, folder: &RunFolder, observer: &mut dyn Observer) -> Result<bool, TrainError> {
-        let Some(progress) = folder.load(&mut self.learner, self.reference.as_mut(), observer)? else {
+        let Some(progress) = folder.load(&mut self.learner, observer)? else {
             return Ok(false);
         };
         self.started -= progress.seconds;
@@ -133,9 +131,7 @@ impl<'a> Run<'a> {
         observer: &mut dyn Observer,
     ) -> Result<(), TrainError> {
         self.learner.reset_moments();
-        if let Some(reference) = &mut self.reference {
-            self.learner.copy_weights(reference)?;
-        }
+        self.learner.renew_reference()?;
         let before = self.held_out(Stop::of(observer))?;
         observer.evaluated("held-out", &before.evaluated);
         self.keep_samples(folder, When::Before, &before)?;
@@ -179,23 +175,21 @@ impl<'a> Run<'a> {
     }
 
     fn standing(&self, score: Option<f64>) -> Standing<'_> {
-        let (learner, reference) = (&self.learner, self.reference.as_ref());
-        Standing { learner, reference, progress: &self.progress, score }
+        Standing { learner: &self.learner, progress: &self.progress, score }
     }
 }
 
-/// The model that learns and, where the loss needs one, the frozen reference.
-fn models(
+/// The model that learns, with a reference where the loss needs one: the weights before the first step of reinforcement learning.
+fn learner(
     config: &TrainConfig,
     setup: &Setup,
     stream: Stream,
     arena: &mut Arena,
-) -> Result<(Learner, Option<Model>), ArenaError> {
+) -> Result<Learner, ArenaError> {
     let dtype = config.model.dtype.storage();
-    let mut model = || Model::new(setup.model.clone(), dtype, setup.positions(config), arena);
-    let reference = (config.rl.loss.kl != 0.0).then(&mut model).transpose()?;
-    let model = model()?;
-    Ok((Learner::new(stream, model, arena)?, reference))
+    let model = Model::new(setup.model.clone(), dtype, setup.positions(config), arena)?;
+    let learner = Learner::new(stream, model, arena)?;
+    if config.rl.loss.kl == 0.0 { Ok(learner) } else { learner.with_reference(arena) }
 }
 
 /// Carves everything that a run carves: over planned arenas this counts what it needs, model and phases apart.
@@ -208,6 +202,6 @@ pub fn carve(
     stream: &Stream,
     [model, phase]: &mut [Arena; 2],
 ) -> Result<(), ArenaError> {
-    let (learner, _reference) = models(config, setup, Stream::new(stream.device().clone()), model)?;
+    let learner = learner(config, setup, Stream::new(stream.device().clone()), model)?;
     step::plan(&learner.model, &config.rollout, &config.rl, phase)
 }

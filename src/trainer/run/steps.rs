@@ -68,7 +68,6 @@ impl Run<'_> {
             rollout: &self.config.rollout,
             reward: &self.config.reward,
             rl: &self.config.rl,
-            reference: self.reference.as_ref(),
             seed: self.config.seed,
             stop,
         };

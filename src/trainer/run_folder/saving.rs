@@ -7,7 +7,6 @@ use crate::qwen3::Model;
 use crate::trainer::setup::config_value;
 use crate::trainer::{Learner, Observer, Progress, TrainError};
 
-const REFERENCE: &str = "reference.";
 /// Processes that share a run's work.
 const WORLD: u32 = 1;
 
@@ -33,10 +32,8 @@ struct Facts {
 /// A run as it stands between two steps: what a checkpoint holds.
 #[derive(Clone, Copy, Debug)]
 pub struct Standing<'a> {
-    /// Weights, moments, master copy.
+    /// Weights, moments, master copy, reference.
     pub learner: &'a Learner,
-    /// The frozen model of the KL term.
-    pub reference: Option<&'a Model>,
     /// Counters.
     pub progress: &'a Progress,
     /// Validation accuracy of these weights, where it was measured.
@@ -92,7 +89,7 @@ impl RunFolder {
     }
 
     fn with_save<T>(&self, standing: Standing<'_>, f: impl FnOnce(&Save<'_>) -> T) -> T {
-        let Standing { learner, reference, progress, score } = standing;
+        let Standing { learner, progress, score } = standing;
         let config = config_value(&learner.model);
         let weights = learner.model.params.named();
         let facts = Facts {
@@ -104,12 +101,8 @@ impl RunFolder {
             program: Some(env!("CARGO_PKG_VERSION").into()),
         };
         let facts = serde_json::to_value(&facts).expect("facts are plain data");
-        let mut tensors: Vec<Named<'_>> =
+        let tensors: Vec<Named<'_>> =
             learner.state().map(|(name, tensor)| Named { name, tensor: tensor.view() }).collect();
-        let reference = reference.iter().flat_map(|model| model.params.named());
-        tensors.extend(
-            reference.map(|Named { name, tensor }| Named { name: format!("{REFERENCE}{name}"), tensor }),
-        );
         let state = State { step: progress.step, score, facts: &facts, tensors: &tensors };
         f(&Save { companions: &self.companions, state: Some(state), ..Save::new(&config, &weights) })
     }
@@ -121,7 +114,6 @@ impl RunFolder {
     pub fn load(
         &self,
         learner: &mut Learner,
-        reference: Option<&mut Model>,
         observer: &mut dyn Observer,
     ) -> Result<Option<Progress>, TrainError> {
         let Some(found) = self.checkpoints.newest()? else { return Ok(None) };
@@ -134,9 +126,6 @@ impl RunFolder {
         learner.model.read(&folder, Scan::Skip)?;
         for (name, tensor) in learner.state_mut() {
             state.read(&name, tensor.view_mut())?;
-        }
-        for (id, tensor) in reference.into_iter().flat_map(|model| model.params.iter_mut()) {
-            state.read(&format!("{REFERENCE}{}", id.name()), tensor.view_mut())?;
         }
         learner.version = facts.version;
         Ok(Some(facts.progress))
