@@ -7,8 +7,10 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use super::output::{print_out, say};
-use crate::checkpoint::{self, CheckpointError, MARKER, ModelFolder, SavedState, Stored, TensorDifference};
-use crate::qwen3::Config;
+use crate::checkpoint::{
+    self, CheckpointError, Layout, MARKER, ModelFolder, SavedState, Stored, TensorDifference,
+};
+use crate::qwen3::{Config, LowRank};
 use crate::trainer::TrainError;
 
 /// Look at checkpoints: whether they are sound, and how two of them differ.
@@ -88,8 +90,12 @@ impl Verify {
 
 fn sound(folder: &Path) -> Result<u64, TrainError> {
     let bytes = checkpoint::inspect(folder)?;
-    let model = ModelFolder::open(folder)?;
-    Config::of(&model)?.check_folder(&model)?;
+    let layout = Layout::of(folder);
+    let opened = ModelFolder::open_as(folder, layout)?;
+    match layout {
+        Layout::Model => Config::of(&opened)?.check_folder(&opened)?,
+        Layout::Adapter => drop(LowRank::of(&opened)?),
+    }
     Ok(bytes)
 }
 
@@ -143,7 +149,7 @@ fn shown(difference: TensorDifference) -> Value {
 /// Configuration, counters and settings under dotted names.
 fn facts(folder: &Path) -> Result<BTreeMap<String, Value>, TrainError> {
     let mut all = BTreeMap::new();
-    flatten("model", ModelFolder::open(folder)?.config_json(), &mut all);
+    flatten("model", ModelFolder::open_as(folder, Layout::of(folder))?.config_json(), &mut all);
     if folder.join("state.json").exists() {
         let mut state: Value = SavedState::open(folder)?.facts()?;
         if let Some(settings) = state["config"].as_str().and_then(|text| toml::from_str::<Value>(text).ok()) {

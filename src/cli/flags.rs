@@ -34,6 +34,9 @@ pub(super) struct Flags {
     /// TOML file with settings; those it leaves out keep their defaults. A dotted flag sets one: --rl.steps 20.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// Folder of a LoRA adapter in peft's layout, on top of --model.
+    #[arg(long, value_name = "DIR")]
+    adapter: Option<PathBuf>,
     /// Load weights without looking for NaN and infinity in them.
     #[arg(long)]
     no_scan: bool,
@@ -66,6 +69,9 @@ impl Flags {
             config::merge(&TrainConfig::default(), layers, self.config.as_deref(), &all)?;
         config.seed = self.machine.seed.unwrap_or(config.seed);
         config.model.dtype = self.machine.dtype.unwrap_or(config.model.dtype);
+        if self.adapter.is_some() {
+            config.model.adapter.clone_from(&self.adapter);
+        }
         if self.no_scan {
             config.model.scan = Scan::Skip;
         }

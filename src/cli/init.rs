@@ -62,7 +62,7 @@ impl Init {
         let (_memory, mut model) = exact(&device, "model", carve).map_err(TrainError::from)?;
         let stream = Stream::new(device);
         model.initialise(&stream, self.machine.seed.unwrap_or(1)).map_err(TrainError::from)?;
-        export(&model, &companions, &self.out)?;
+        export((&model, None), &companions, &self.out)?;
         say(&format!("{}: {} parameters", self.out.display(), config.parameters()));
         Ok(ExitCode::SUCCESS)
     }
@@ -95,11 +95,15 @@ pub(super) fn companions(files: &TokenizerFiles) -> Vec<Companion> {
     files.map(|(name, bytes)| Companion { name: name.to_owned(), bytes: bytes.to_vec() }).collect()
 }
 
-/// Writes a model as a Hugging Face folder that must not exist.
-pub(super) fn export(model: &Model, companions: &[Companion], out: &Path) -> Result<()> {
-    let config = serde_json::from_str(&model.config.to_json(model.dtype))?;
-    let weights = model.params.named();
-    let save = Save { companions, ..Save::new(&config, &weights) };
+/// Writes what learns as a folder that must not exist: a Hugging Face folder, or peft's of an adapter to `base`.
+pub(super) fn export(
+    (model, base): (&Model, Option<&Path>),
+    companions: &[Companion],
+    out: &Path,
+) -> Result<()> {
+    let (layout, config) = model.described(base.map(|base| base.display().to_string()).as_deref());
+    let weights = model.learns().named();
+    let save = Save { layout, companions, ..Save::new(&config, &weights) };
     save.write(&LocalDisk, out).map_err(TrainError::from)?;
     Ok(())
 }

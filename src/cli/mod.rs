@@ -12,7 +12,9 @@ mod init;
 mod items;
 mod judging;
 mod logprobs;
+mod lora;
 mod machine;
+mod merge;
 mod model;
 mod observer;
 mod output;
@@ -48,6 +50,7 @@ enum Command {
     Generate(generate::Generate),
     Logprobs(logprobs::LogProbs),
     Init(init::Init),
+    Merge(merge::Merge),
     Plan(plan::Plan),
     Report(report::Report),
 }
@@ -65,6 +68,7 @@ pub fn main() -> ExitCode {
         Command::Generate(generate) => generate.run(&overrides),
         Command::Logprobs(logprobs) => logprobs.run(&overrides),
         Command::Init(init) => init.run(&overrides),
+        Command::Merge(merge) => merge.run(&overrides),
         Command::Plan(plan) => plan.run(&overrides),
         Command::Report(report) => report.run(),
     };

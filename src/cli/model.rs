@@ -24,13 +24,15 @@ pub(super) struct Loaded {
     tokenizer: Result<Tokenizer, TokenizerError>,
 }
 
-/// Reads a Hugging Face folder into exactly the memory that it needs.
+/// Reads a Hugging Face folder, and the adapter on top of it that the settings name, into exactly the memory that it needs.
 pub(super) fn open(path: &Path, settings: &ModelConfig, device: Device) -> Result<Loaded> {
     let (dtype, scan) = (settings.dtype.storage(), settings.scan);
     let read = || -> Result<Loaded, TrainError> {
         let folder = ModelFolder::open(path)?;
-        let config = Config::of(&folder)?;
+        let mut config = Config::of(&folder)?;
         config.check_folder(&folder)?;
+        let adapter = settings.adapter()?;
+        config.adapter = adapter.as_ref().map(|(_, low)| low.clone());
         let tokenizer = Tokenizer::from_dir(path);
         let known = tokenizer.as_ref().map_or(0, Tokenizer::vocab_size);
         if known > config.vocabulary {
@@ -41,6 +43,9 @@ pub(super) fn open(path: &Path, settings: &ModelConfig, device: Device) -> Resul
         let model = |arena: &mut Arena| Model::new(config.clone(), dtype, config.positions, arena);
         let (_memory, mut model) = exact(&device, "model", model)?;
         model.read(&folder, scan)?;
+        if let Some((folder, _)) = &adapter {
+            model.read_adapter(folder, scan)?;
+        }
         Ok(Loaded { stream: Stream::new(device), model, tokenizer })
     };
     read().with_context(|| format!("--model {}", path.display()))

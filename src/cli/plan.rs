@@ -8,6 +8,7 @@ use serde_json::json;
 use super::config::Overrides;
 use super::flags::{Flags, quoted};
 use super::init::shape;
+use super::lora::Lora;
 use super::output::{print_out, say};
 use super::train::DEMO;
 use crate::demo;
@@ -36,6 +37,8 @@ pub(super) struct Plan {
     #[arg(long, value_name = "DIR")]
     model: Option<PathBuf>,
     #[command(flatten)]
+    lora: Lora,
+    #[command(flatten)]
     flags: Flags,
 }
 
@@ -43,7 +46,9 @@ impl Plan {
     pub(super) fn run(self, overrides: &Overrides) -> Result<ExitCode> {
         let layers: &[(&str, &str)] =
             if self.model.is_none() { &[("the demo's settings", DEMO)] } else { &[] };
-        let config = self.flags.settings(layers, &[("model.path", quoted(&self.model))], overrides)?;
+        let [rank, alpha, targets] = self.lora.settings();
+        let typed = [("model.path", quoted(&self.model)), rank, alpha, targets];
+        let config = self.flags.settings(layers, &typed, overrides)?;
         self.flags.run(&config, |device| print(&config, device))
     }
 }
@@ -61,7 +66,7 @@ fn print(config: &TrainConfig, device: Device) -> Result<ExitCode> {
     let mut arena = Arena::planned("disk");
     let model = Model::new(shape.clone(), dtype, 1, &mut arena).map_err(TrainError::from)?;
     let learner = Learner::new(stream, model, &mut arena).map_err(TrainError::from)?;
-    let weights = learner.model.params.bytes();
+    let (weights, learns) = (learner.model.learns().bytes(), learner.model.learns().count());
     let state: usize = learner.state().map(|(_, tensor)| tensor.bytes()).sum();
     let [model, phase] = arenas.map(|arena| arena.peak());
     let drawn = judgements * config.rollout.max_new_tokens;
@@ -78,12 +83,14 @@ fn print(config: &TrainConfig, device: Device) -> Result<ExitCode> {
         table.row([name.to_owned(), mib(bytes)]);
     }
     table.row(["parameters".to_owned(), shape.parameters().to_string()]);
+    table.row(["of these learn".to_owned(), learns.to_string()]);
     table.row(["tokens drawn a step, at most".to_owned(), drawn.to_string()]);
     table.row(["prompt tokens a step, at most".to_owned(), prompts.to_string()]);
     say(&table.to_string());
     print_out(
         &json!({
             "parameters": shape.parameters(),
+            "learning": learns,
             "memory": { "model": model, "phase": phase, "sampling": sampling, "training": training },
             "tokens_per_step": { "drawn": drawn, "prompts": prompts },
             "checkpoint": { "weights": weights, "state": state },
@@ -101,10 +108,11 @@ fn planned<T>(carve: impl FnOnce(&mut Arena) -> Result<T, ArenaError>) -> Result
 
 /// A run's shape without its data and weights: lengths are the settings' limits.
 fn bare_setup(config: &TrainConfig) -> Result<Setup> {
-    let model = match &config.model.path {
+    let mut model = match &config.model.path {
         None => Config::parse(DEMO_MODEL).map_err(TrainError::from)?,
         Some(path) => shape(path)?.1,
     };
+    model.adapter = config.low_rank()?;
     let judge = Judge {
         rubric: RubricSet::default(),
         tokenizer: demo::tokenizer().map_err(TrainError::from)?,

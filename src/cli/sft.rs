@@ -8,8 +8,9 @@ use serde_json::json;
 
 use super::bad_rows::BadRows;
 use super::config::Overrides;
-use super::flags::Flags;
+use super::flags::{Flags, quoted};
 use super::init::{companions, export};
+use super::lora::Lora;
 use super::model;
 use super::output::{Output, say};
 use super::rows::{InputError, Place, Rejects, Rows, Said};
@@ -28,7 +29,7 @@ use crate::trainer::{Learner, Pass, Stop, TrainConfig, TrainError};
 In, one row a line:  {\"prompt\": \"...\", \"completion\": \"...\"}   as they stand, an end-of-text token after the completion
                 or:  {\"prompt\": [{\"role\": \"user\", \"content\": \"...\"}], \"completion\": [{\"role\": \"assistant\", \"content\": \"...\"}]}
                 or:  {\"messages\": [..]}   the last turn is the completion; turns go through the model's chat template
-Out:  one line a step on standard output; at the end DIR, a Hugging Face folder
+Out:  one line a step on standard output; at the end DIR, a Hugging Face folder, with --lora an adapter's
 Only completion tokens are learned. Settings: sft.steps, sft.rows, sft.optimizer.lr (default 2e-3 suits small fresh models).
 
 Example:  patarm sft --model DIR --data rows.jsonl --out runs/sft --sft.steps 100 --sft.optimizer.lr 1e-5")]
@@ -42,6 +43,8 @@ pub(super) struct Sft {
     /// Folder that is written at the end; it must not exist.
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
+    #[command(flatten)]
+    lora: Lora,
     #[command(flatten)]
     bad_rows: BadRows,
     #[command(flatten)]
@@ -57,7 +60,10 @@ struct Row {
 
 impl Sft {
     pub(super) fn run(self, overrides: &Overrides) -> Result<ExitCode> {
-        let config = self.flags.settings(&[], &[self.bad_rows.setting()], overrides)?;
+        let [rank, alpha, targets] = self.lora.settings();
+        let typed =
+            [("model.path", quoted(&Some(&self.model))), self.bad_rows.setting(), rank, alpha, targets];
+        let config = self.flags.settings(&[], &typed, overrides)?;
         config.sft.optimizer.check().map_err(TrainError::from)?;
         self.flags.run(&config, |device| self.learn(&config, device))
     }
@@ -68,7 +74,8 @@ impl Sft {
         }
         let of_model = || format!("--model {}", self.model.display());
         let folder = ModelFolder::open(&self.model).map_err(TrainError::from).with_context(of_model)?;
-        let shape = Config::of(&folder).map_err(TrainError::from).with_context(of_model)?;
+        let mut shape = Config::of(&folder).map_err(TrainError::from).with_context(of_model)?;
+        shape.adapter = config.low_rank()?;
         let tokenizer = Tokenizer::from_dir(&self.model).map_err(TrainError::from).with_context(of_model)?;
         let rows = self.rows(config, &shape, &tokenizer)?;
         say(&format!("{} rows", rows.len()));
@@ -80,11 +87,12 @@ impl Sft {
         let (_weights, mut learner) = model::exact(&device, "model", carve).map_err(TrainError::from)?;
         let read = learner.model.read(&folder, config.model.scan);
         read.map_err(TrainError::from).with_context(of_model)?;
+        config.fill_adapter(&mut learner.model, &learner.stream)?;
         learner.refresh_master();
         let pass = |arena: &mut Arena| Pass::new(&shape, dtype, config.rl.pass_limits(0), arena);
         let (_memory, mut pass) = model::exact(&device, "pass", pass).map_err(TrainError::from)?;
         steps(&mut learner, config, &rows, &mut pass)?;
-        export(&learner.model, &companions(tokenizer.files()), &self.out)?;
+        export((&learner.model, Some(&self.model)), &companions(tokenizer.files()), &self.out)?;
         say(&self.out.display().to_string());
         Ok(ExitCode::SUCCESS)
     }

@@ -6,6 +6,7 @@ use clap::Args;
 
 use super::config::Overrides;
 use super::flags::{Flags, quoted};
+use super::lora::Lora;
 use super::observer::Terminal;
 use super::output::{print_out, say};
 use super::signals::Signals;
@@ -34,6 +35,8 @@ pub(super) struct Train {
     /// Train a reward model of another kind on the same base and pairs, to compare with.
     #[arg(long, value_name = "KIND", value_parser = ["bradley-terry"])]
     baseline: Option<String>,
+    #[command(flatten)]
+    lora: Lora,
     /// Run folder.
     #[arg(long, value_name = "DIR", default_value = "runs/train")]
     out: PathBuf,
@@ -71,6 +74,7 @@ impl Train {
             ("data.contaminated", self.deny_contamination.then(|| "deny".into())),
             ("rl.baseline", quoted(&self.baseline)),
         ];
+        let typed = [&typed[..], &self.lora.settings()].concat();
         self.flags.settings(&layers, &typed, overrides)
     }
 

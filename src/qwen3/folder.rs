@@ -1,5 +1,9 @@
+use std::path::Path;
+
+use serde_json::Value;
+
 use super::{Config, ConfigError, Model, ParamId, Params};
-use crate::checkpoint::{CheckpointError, Expected, ModelFolder, Named, Scan, Tied};
+use crate::checkpoint::{CheckpointError, Expected, Layout, ModelFolder, Named, Scan, Tied};
 
 impl Config {
     /// The configuration of a Hugging Face folder.
@@ -35,11 +39,43 @@ impl Model {
         }
         Ok(())
     }
+
+    /// How a folder of what learns is laid out, and its configuration; `base` names an adapter's base.
+    pub fn described(&self, base: Option<&str>) -> (Layout, Value) {
+        match (&self.adapter, &self.config.adapter) {
+            (Some(_), Some(low)) => (Layout::Adapter, low.to_peft(base)),
+            _ => {
+                let config = serde_json::from_str(&self.config.to_json(self.dtype));
+                (Layout::Model, config.expect("a configuration is written as JSON"))
+            }
+        }
+    }
+
+    /// Reads what learns back, bit for bit, from a folder that was written of it.
+    ///
+    /// # Errors
+    /// When the folder is of another layout or does not fit.
+    pub fn read_back(&mut self, path: &Path) -> Result<(), CheckpointError> {
+        match self.adapter {
+            Some(_) => self.read_adapter(&ModelFolder::open_as(path, Layout::Adapter)?, Scan::Skip),
+            None => self.read(&ModelFolder::open(path)?, Scan::Skip),
+        }
+    }
 }
 
 impl Params {
     /// Every tensor under its name in a Hugging Face file, in the fixed order.
     pub fn named(&self) -> Vec<Named<'_>> {
         self.iter().map(|(id, tensor)| Named { name: id.name(), tensor: tensor.view() }).collect()
+    }
+
+    /// blake3 of every name and every bit, hexadecimal.
+    pub fn hash(&self) -> String {
+        let mut hasher = blake3::Hasher::new();
+        for Named { name, tensor } in self.named() {
+            hasher.update(name.as_bytes());
+            hasher.update(tensor.host_bytes());
+        }
+        hasher.finalize().to_hex().to_string()
     }
 }

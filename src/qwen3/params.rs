@@ -236,6 +236,11 @@ impl Params {
         self.iter_mut().for_each(|(_, tensor)| tensor.zero());
     }
 
+    /// Elements of all tensors.
+    pub fn count(&self) -> usize {
+        self.iter().map(|(_, tensor)| tensor.dims().count()).sum()
+    }
+
     /// Bytes of all tensors.
     pub fn bytes(&self) -> usize {
         self.iter().map(|(_, tensor)| tensor.bytes()).sum()

@@ -6,6 +6,7 @@ use super::{Baseline, RlConfig, TrainError};
 use crate::checkpoint::Scan;
 use crate::evaluation::{Judging, Mode, Vote};
 use crate::optimizer::OptimizerConfig;
+use crate::qwen3::LowRank;
 use crate::record::Sampling;
 use crate::reward::{ParConfig, ParConfigError};
 
@@ -17,6 +18,9 @@ pub struct TrainConfig {
     pub seed: u64,
     /// Which model is trained.
     pub model: ModelConfig,
+    /// A low-rank addition that learns while the model's own weights stay: `{ rank, alpha, targets }`. None, the default: every
+    /// weight learns.
+    pub lora: Option<LowRank>,
     /// Which pairs it learns from.
     pub data: DataConfig,
     /// The cold start.
@@ -39,6 +43,8 @@ pub struct TrainConfig {
 pub struct ModelConfig {
     /// Hugging Face folder; none: the embedded demo model.
     pub path: Option<PathBuf>,
+    /// Folder of an adapter on top of it, in peft's layout; none: the model alone. Training goes on with its factors.
+    pub adapter: Option<PathBuf>,
     /// Storage of weights and activations: `f32` (default), `bf16`, `f64`.
     pub dtype: ModelDtype,
     /// Whether loaded weights are looked at: `finite` (default: NaN and infinity are errors) or `skip`.
@@ -225,6 +231,7 @@ impl Default for TrainConfig {
         Self {
             seed: 1,
             model: ModelConfig::default(),
+            lora: None,
             data: DataConfig::default(),
             sft: SftConfig::default(),
             rollout: RolloutConfig::default(),

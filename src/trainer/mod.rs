@@ -1,5 +1,6 @@
 //! The training step that reads in the order of the data path ([`step`]: start here), and the run around it.
 
+mod adapter;
 mod baseline;
 mod cold_start;
 mod config;

@@ -1,7 +1,5 @@
 use std::path::Path;
 
-use serde_json::Value;
-
 use super::cold_start;
 use super::pairs::Pairs;
 use super::sft::SftRow;
@@ -10,7 +8,7 @@ use crate::checkpoint::ModelFolder;
 use crate::demo;
 use crate::evaluation::Judge;
 use crate::preference::RowError;
-use crate::qwen3::{Config, Model};
+use crate::qwen3::Config;
 use crate::rubric::RubricSet;
 use crate::tensor::DType;
 use crate::tokenizer::{ChatOptions, Tokenizer};
@@ -55,10 +53,11 @@ impl Setup {
     /// The first thing that can't be used, and where it stands.
     pub fn read(config: &TrainConfig) -> Result<Self, TrainError> {
         config.check()?;
-        let (model, folder, tokenizer) = match &config.model.path {
+        let (mut model, folder, tokenizer) = match &config.model.path {
             Some(path) => from_folder(path)?,
             None => (Config::parse(DEMO_MODEL)?, None, demo::tokenizer()?),
         };
+        model.adapter = config.low_rank()?;
         let max_new_tokens = config.rollout.max_new_tokens;
         let judge =
             Judge { rubric: rubrics(config)?, tokenizer, chat: ChatOptions::default(), max_new_tokens };
@@ -119,9 +118,4 @@ fn rubrics(config: &TrainConfig) -> Result<RubricSet, TrainError> {
         Some(path) => own.replaced_by(RubricSet::from_dir(path)?),
         None => own,
     })
-}
-
-/// `config.json` of a model as JSON.
-pub(super) fn config_value(model: &Model) -> Value {
-    serde_json::from_str(&model.config.to_json(model.dtype)).expect("a configuration is written as JSON")
 }

@@ -5,6 +5,8 @@ mod reward_head;
 pub use pass::{Pass, PassLimits};
 pub(super) use reward_head::rewards;
 
+use std::sync::OnceLock;
+
 use super::TrainError;
 use crate::device::{Device, Float, Stream};
 use crate::grpo::{self, LossConfig, Measured, Packed, Stored};
@@ -29,6 +31,8 @@ pub struct Learner {
     master: Option<Params>,
     /// What the KL term holds the policy to: the same weights as they were at one time.
     reference: Option<Params>,
+    /// Hash of the weights that stay, once it was asked for.
+    base: OnceLock<String>,
     /// Optimizer updates so far: the version of the weights.
     pub version: u64,
 }
@@ -57,7 +61,16 @@ impl Learner {
         let mut params = || model.learns().like(sums, arena);
         let (gradients, moments) = (params()?, [params()?, params()?]);
         let master = (model.dtype != sums).then(params).transpose()?;
-        let mut learner = Self { stream, gradients, moments, master, reference: None, version: 0, model };
+        let mut learner = Self {
+            stream,
+            gradients,
+            moments,
+            master,
+            reference: None,
+            base: OnceLock::new(),
+            version: 0,
+            model,
+        };
         if !arena.is_planned() {
             learner.refresh_master();
         }
@@ -77,6 +90,11 @@ impl Learner {
             }
             Device::Cuda(cuda) => match *cuda {},
         }
+    }
+
+    /// What tells an adapter's base from others: a hash of its weights. None where every weight learns.
+    pub fn base(&self) -> Option<&str> {
+        self.model.adapter.as_ref().map(|_| self.base.get_or_init(|| self.model.params.hash()).as_str())
     }
 
     /// Forgets the moments: another optimizer begins.

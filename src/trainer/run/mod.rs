@@ -46,6 +46,7 @@ impl<'a> Run<'a> {
             Some(folder) => learner.model.read(folder, config.model.scan)?,
             None => learner.model.initialise(&learner.stream, config.seed)?,
         }
+        config.fill_adapter(&mut learner.model, &learner.stream)?;
         learner.refresh_master();
         let (progress, started) = (Progress::default(), (clock.0)());
         Ok(Self { config, setup, learner, memory, progress, clock, started, saved: None })

@@ -33,6 +33,8 @@ pub struct RunFolder {
     companions: Vec<Companion>,
     /// Hash of the pairs.
     data: Option<String>,
+    /// The model that an adapter is an addition to, as it was named.
+    base: Option<String>,
     metrics: Option<MetricsLog>,
     config: String,
     retries: CheckpointConfig,
@@ -77,6 +79,7 @@ impl RunFolder {
             disk: Box::new(LocalDisk),
             companions: Vec::new(),
             data: None,
+            base: config.model.path.as_ref().map(|path| path.display().to_string()),
             metrics: None,
             config: text,
             retries: config.checkpoint.clone(),

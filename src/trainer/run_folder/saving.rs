@@ -2,9 +2,8 @@ use serde::{Deserialize, Serialize};
 
 use super::difference::{Difference, refusal};
 use super::{RunFolder, remade};
-use crate::checkpoint::{CheckpointError, ModelFolder, Named, Save, SavedState, Scan, State};
+use crate::checkpoint::{CheckpointError, Layout, Named, Save, SavedState, State};
 use crate::qwen3::Model;
-use crate::trainer::setup::config_value;
 use crate::trainer::{Learner, Observer, Progress, TrainError};
 
 /// Processes that share a run's work.
@@ -21,6 +20,9 @@ struct Facts {
     /// Hash of all pairs. Programs before 0.2 did not write it down; nor the next two.
     #[serde(default)]
     data: Option<String>,
+    /// Hash of the weights that an adapter adds to; none where every weight learns.
+    #[serde(default)]
+    base: Option<String>,
     /// Processes that share the work.
     #[serde(default)]
     world: Option<u32>,
@@ -90,13 +92,14 @@ impl RunFolder {
 
     fn with_save<T>(&self, standing: Standing<'_>, f: impl FnOnce(&Save<'_>) -> T) -> T {
         let Standing { learner, progress, score } = standing;
-        let config = config_value(&learner.model);
-        let weights = learner.model.params.named();
+        let (layout, config) = learner.model.described(self.base.as_deref());
+        let weights = learner.model.learns().named();
         let facts = Facts {
             version: learner.version,
             progress: progress.clone(),
             config: self.config.clone(),
             data: self.data.clone(),
+            base: learner.base().map(str::to_owned),
             world: Some(WORLD),
             program: Some(env!("CARGO_PKG_VERSION").into()),
         };
@@ -104,7 +107,8 @@ impl RunFolder {
         let tensors: Vec<Named<'_>> =
             learner.state().map(|(name, tensor)| Named { name, tensor: tensor.view() }).collect();
         let state = State { step: progress.step, score, facts: &facts, tensors: &tensors };
-        f(&Save { companions: &self.companions, state: Some(state), ..Save::new(&config, &weights) })
+        let save = Save::new(&config, &weights);
+        f(&Save { layout, companions: &self.companions, state: Some(state), ..save })
     }
 
     /// Reads the newest sound checkpoint back, with what was passed over on the way to it; none: the run has to begin anew.
@@ -120,10 +124,10 @@ impl RunFolder {
         for why in &found.passed_over {
             observer.notice(&format!("passed over a newer checkpoint: {why}"));
         }
-        let (folder, state) = (ModelFolder::open(&found.path)?, SavedState::open(&found.path)?);
+        let state = SavedState::open(&found.path)?;
         let facts: Facts = state.facts()?;
-        self.check_facts(&facts)?;
-        learner.model.read(&folder, Scan::Skip)?;
+        self.check_facts(&facts, learner.base())?;
+        learner.model.read_back(&found.path)?;
         for (name, tensor) in learner.state_mut() {
             state.read(&name, tensor.view_mut())?;
         }
@@ -131,9 +135,10 @@ impl RunFolder {
         Ok(Some(facts.progress))
     }
 
-    fn check_facts(&self, facts: &Facts) -> Result<(), TrainError> {
+    fn check_facts(&self, facts: &Facts, base: Option<&str>) -> Result<(), TrainError> {
         let world = facts.world.map(|world| world.to_string());
         let found = [
+            Difference::of("base", facts.base.as_deref(), base.unwrap_or_default()),
             Difference::of("data", facts.data.as_deref(), self.data.as_deref().unwrap_or_default()),
             Difference::of("world", world.as_deref(), &WORLD.to_string()),
             Difference::of("program", facts.program.as_deref(), env!("CARGO_PKG_VERSION")),
@@ -151,19 +156,20 @@ impl RunFolder {
     /// When it can't be read.
     pub fn load_best(&self, learner: &mut Learner) -> Result<Option<u64>, TrainError> {
         let Some((path, marker)) = self.checkpoints.best()? else { return Ok(None) };
-        learner.model.read(&ModelFolder::open(&path)?, Scan::Skip)?;
+        learner.model.read_back(&path)?;
         Ok(Some(marker.step))
     }
 
-    /// Writes the weights as a Hugging Face folder `model/`, in place of an older one.
+    /// Writes what learned in place of an older one: the weights as a Hugging Face folder `model/`, or an adapter as peft's `adapter/`.
     ///
     /// # Errors
     /// When the disk fails.
     pub fn export(&self, model: &Model) -> Result<std::path::PathBuf, TrainError> {
-        let target = self.path.join("model");
+        let (layout, config) = model.described(self.base.as_deref());
+        let target = self.path.join(if layout == Layout::Model { "model" } else { "adapter" });
         remade(&target)?;
-        let (config, weights) = (config_value(model), model.params.named());
-        Save { companions: &self.companions, ..Save::new(&config, &weights) }
+        let weights = model.learns().named();
+        Save { layout, companions: &self.companions, ..Save::new(&config, &weights) }
             .write(self.disk.as_ref(), &target)?;
         Ok(target)
     }
