@@ -12,6 +12,11 @@ fn main() {
         }
     }
     find_smollm2();
+    println!("cargo::rustc-check-cfg=cfg(tensorboard)");
+    println!("cargo::rerun-if-env-changed=PATARM_TENSORBOARD");
+    if std::env::var_os("PATARM_TENSORBOARD").is_some() {
+        println!("cargo::rustc-cfg=tensorboard");
+    }
     println!("cargo::rerun-if-changed=build.rs");
     if let Some(log) = git(&["rev-parse", "--path-format=absolute", "--git-path", "logs/HEAD"])
         && Path::new(&log).exists()

@@ -6,4 +6,5 @@ mod report {
     mod page;
     mod statistics;
     mod table;
+    mod tensorboard;
 }

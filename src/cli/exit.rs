@@ -97,6 +97,6 @@ fn code(error: &TrainError) -> u8 {
         | TrainError::Changed { .. }
         | TrainError::Folder { .. } => USAGE,
         TrainError::Diverged { .. } => DIVERGED,
-        TrainError::Stopped => PREEMPTED,
+        TrainError::Stopped | TrainError::Paused => PREEMPTED,
     }
 }

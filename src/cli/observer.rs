@@ -34,7 +34,7 @@ impl Terminal {
 
 impl Observer for Terminal {
     fn stepped(&mut self, progress: &Progress, row: &Row) {
-        let value = |name: &str| row.values.iter().find(|(n, _)| n == name).map(|(_, v)| *v);
+        let value = |name: &str| row.value(name);
         let shown = match row.phase.as_str() {
             "rl" => [
                 ("reward", value("reward")),

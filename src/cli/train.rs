@@ -46,6 +46,9 @@ pub(super) struct Train {
     /// Do not start where ids stand twice or training text repeats a held-out prompt, 13 words in a row.
     #[arg(long)]
     deny_contamination: bool,
+    /// Names of the numbers in TensorBoard [default: trl].
+    #[arg(long, value_name = "NAMES", value_parser = ["trl", "verl"])]
+    metric_names: Option<String>,
     /// Go on with the run in --out, from its newest checkpoint.
     #[arg(long)]
     resume: bool,
@@ -73,6 +76,7 @@ impl Train {
             ("data.skip_bad", self.skip_bad.map(|count| count.to_string())),
             ("data.contaminated", self.deny_contamination.then(|| "deny".into())),
             ("rl.baseline", quoted(&self.baseline)),
+            ("report.metric_names", quoted(&self.metric_names)),
         ];
         let typed = [&typed[..], &self.lora.settings()].concat();
         self.flags.settings(&layers, &typed, overrides)

@@ -130,7 +130,7 @@ impl Findings {
 }
 
 /// The numbers of some held-out pairs, as tables print and JSON holds them; `None` where there was nothing to count.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Summary {
     /// Number of pairs.

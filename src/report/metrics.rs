@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::events::EventFile;
 use super::json_lines::JsonLines;
+use super::names::MetricNames;
 
 /// The numbers of one step. Steps count up through all phases of a run and never start again.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -31,6 +32,11 @@ impl Row {
     pub fn with(mut self, name: impl Into<String>, value: f64) -> Self {
         self.values.push((name.into(), value));
         self
+    }
+
+    /// The number of that name, where the row has one.
+    pub fn value(&self, name: &str) -> Option<f64> {
+        self.values.iter().find(|(known, _)| known == name).map(|(_, value)| *value)
     }
 }
 
@@ -135,6 +141,22 @@ impl Guarded {
     }
 }
 
+/// The event file, under other names.
+struct Renamed {
+    names: MetricNames,
+    events: EventFile,
+}
+
+impl Sink for Renamed {
+    fn row(&mut self, row: &Row) -> io::Result<()> {
+        self.events.row(&self.names.rename(row))
+    }
+
+    fn note(&mut self, note: &Note) -> io::Result<()> {
+        self.events.note(note)
+    }
+}
+
 /// All sinks of a run. A failing sink never stops the run.
 #[derive(Default)]
 pub struct MetricsLog {
@@ -142,11 +164,16 @@ pub struct MetricsLog {
 }
 
 impl MetricsLog {
-    /// The sinks of a run folder: `metrics.jsonl`, and a TensorBoard event file below `tensorboard/`.
+    /// The sinks of a run folder: `metrics.jsonl`, and a TensorBoard event file below `tensorboard/`, which uses `names`.
     ///
     /// # Errors
     /// Where a file cannot be made or cut back: better known before the run than after it.
-    pub fn open(folder: &Path, origin: &Origin, start: Start) -> Result<Self, MetricsError> {
+    pub fn open(
+        folder: &Path,
+        origin: &Origin,
+        start: Start,
+        names: MetricNames,
+    ) -> Result<Self, MetricsError> {
         let path = folder.join("metrics.jsonl");
         let lines = JsonLines::open(&path, start).map_err(|source| MetricsError { path, source })?;
         let path = folder.join("tensorboard");
@@ -154,7 +181,7 @@ impl MetricsLog {
             EventFile::create(&path, origin, start).map_err(|source| MetricsError { path, source })?;
         let mut log = Self::default();
         log.add("metrics.jsonl", lines);
-        log.add("TensorBoard event file", events);
+        log.add("TensorBoard event file", Renamed { names, events });
         Ok(log)
     }
 

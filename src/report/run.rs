@@ -18,6 +18,9 @@ pub struct RunReport {
     pub title: String,
     /// One or two sentences: what happened, on what machine, from which seed.
     pub summary: String,
+    /// What the run raised alarms about: where, and the sentence.
+    #[serde(default)]
+    pub alarms: Vec<Fact>,
     /// The few numbers that matter most, the first one largest.
     pub headline: Vec<Headline>,
     /// Accuracy on the validation pairs over the run: overall first, then each task.

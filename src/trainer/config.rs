@@ -2,12 +2,13 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Baseline, RlConfig, TrainError};
+use super::{AlarmConfig, Baseline, RlConfig, TrainError};
 use crate::checkpoint::Scan;
 use crate::evaluation::{Judging, Mode, Vote};
 use crate::optimizer::OptimizerConfig;
 use crate::qwen3::LowRank;
 use crate::record::Sampling;
+use crate::report::MetricNames;
 use crate::reward::{ParConfig, ParConfigError};
 
 /// Everything that a run depends on. `--print-config` prints it merged; the run folder keeps it.
@@ -35,6 +36,10 @@ pub struct TrainConfig {
     pub evaluation: EvaluationConfig,
     /// Checkpoints.
     pub checkpoint: CheckpointConfig,
+    /// When the run says that something goes wrong.
+    pub alarms: AlarmConfig,
+    /// How its numbers are shown.
+    pub report: ReportConfig,
 }
 
 /// Which model is trained.
@@ -180,6 +185,14 @@ impl EvaluationConfig {
     }
 }
 
+/// How a run's numbers are shown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ReportConfig {
+    /// Names in TensorBoard: `trl` (default) or `verl`.
+    pub metric_names: MetricNames,
+}
+
 /// Checkpoints.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -221,6 +234,7 @@ impl TrainConfig {
         let reward = |e: ParConfigError| TrainError::Config { setting: "reward", reason: e.to_string() };
         self.reward.check().map_err(reward)?;
         self.rl.check()?;
+        self.alarms.check()?;
         self.evaluation.check(self.rl.baseline)?;
         Ok(self.sft.optimizer.check()?)
     }
@@ -239,6 +253,8 @@ impl Default for TrainConfig {
             rl: RlConfig::default(),
             evaluation: EvaluationConfig::default(),
             checkpoint: CheckpointConfig::default(),
+            alarms: AlarmConfig::default(),
+            report: ReportConfig::default(),
         }
     }
 }

@@ -71,6 +71,11 @@ pub enum TrainError {
     /// The run was asked to end, and can go on later.
     #[error("stopped on request, and saved: go on with --resume and the same --out")]
     Stopped,
+    /// An alarm ended the run, which can go on later.
+    #[error(
+        "paused by an alarm (alarms.action is \"pause\"), and saved: go on with --resume and the same --out, or end here"
+    )]
+    Paused,
     /// Loss or gradient were not finite too often in a row.
     #[error(
         "step {step}: {what} is not finite, {times} steps in a row; weights are those of the last good step (lower the learning rate, or raise rl.patience)"

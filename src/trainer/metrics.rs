@@ -7,6 +7,7 @@ use crate::ops::grpo_loss::LossSums;
 use crate::optimizer::Update;
 use crate::report::Row;
 use crate::reward::Standing;
+use crate::rubric::FailureKind;
 
 /// The row of a supervised step between two times.
 pub(super) fn supervised(report: &SftStep, step: u64, (began, now): (f64, f64)) -> Row {
@@ -37,6 +38,7 @@ pub(super) fn reinforcement(report: &StepReport, step: u64, (began, now): (f64, 
     let sums: LossSums = updates.iter().map(|updated| updated.sums).sum();
     let gap = updates.first().map_or(0.0, |first| first.sums.largest_gap);
     let (seconds, tokens) = (now - began, sums.tokens.max(1) as f64);
+    let cut_off = rewards.failures.get(&FailureKind::CutOff).copied().unwrap_or_default();
     let row = Row::new(step, "rl", now)
         .with("reward", rewards.mean_reward())
         .with("score/mean", rewards.scores.mean())
@@ -53,11 +55,13 @@ pub(super) fn reinforcement(report: &StepReport, step: u64, (began, now): (f64, 
         .with("entropy", sums.token_entropy / tokens)
         .with("clip_ratio/low_mean", sums.clipped_low as f64 / tokens)
         .with("clip_ratio/high_mean", sums.clipped_high as f64 / tokens)
+        .with("clip_ratio/region_mean", (sums.clipped_low + sums.clipped_high) as f64 / tokens)
         .with("clip_ratio/dual_mean", sums.clipped_dual as f64 / tokens)
         .with("ratio/mean", sums.ratio / tokens)
         .with("on_policy_gap", gap)
         .with("completions/mean_length", report.tokens as f64 / rewards.judgements().max(1) as f64)
         .with("completions/max_length", report.longest as f64)
+        .with("completions/clipped_ratio", cut_off as f64 / rewards.judgements().max(1) as f64)
         .with("tokens", report.tokens as f64)
         .with("tokens_per_second", report.tokens as f64 / seconds)
         .with("step_time", seconds);
@@ -79,7 +83,7 @@ fn with_updates<'a>(row: Row, updates: impl IntoIterator<Item = &'a Update>) -> 
         }
     }
     let row = match last {
-        Some(lr) => row.with("grad_norm", norms / applied).with("lr", lr),
+        Some(lr) => row.with("grad_norm", norms / applied).with("learning_rate", lr),
         None => row,
     };
     row.with("skipped", skipped)

@@ -1,6 +1,7 @@
 //! The training step that reads in the order of the data path ([`step`]: start here), and the run around it.
 
 mod adapter;
+mod alarms;
 mod baseline;
 mod cold_start;
 mod config;
@@ -22,9 +23,10 @@ pub mod step;
 mod stop;
 pub mod updates;
 
+pub use alarms::{Alarm, AlarmAction, AlarmConfig, AlarmKind, Watch};
 pub use config::{
     CheckpointConfig, Contaminated, DataConfig, EvaluationConfig, ModelConfig, ModelDtype, Overlong,
-    RolloutConfig, SftConfig, TrainConfig,
+    ReportConfig, RolloutConfig, SftConfig, TrainConfig,
 };
 pub use data::{Lengths, TrainingData, epoch_order};
 pub use error::TrainError;

@@ -2,7 +2,7 @@ use serde::{Deserialize, Serialize};
 
 use super::progress::{Evaluated, Progress};
 use super::run::HeldOutRun;
-use super::{Baseline, DataReport, Lengths, Setup, TrainConfig, TrainError};
+use super::{Alarm, Baseline, DataReport, Lengths, Setup, TrainConfig, TrainError};
 use crate::evaluation::{Unread, nulls};
 use crate::report::{Estimate, Table, Unit, paired_bootstrap};
 
@@ -44,6 +44,9 @@ pub struct Outcome {
     pub curve: Vec<Evaluated>,
     /// Judges that read nothing, on the held-out pairs.
     pub baselines: Vec<BaselineRow>,
+    /// Alarms that were raised.
+    #[serde(default)]
+    pub alarms: Vec<Alarm>,
     /// Judgement tokens drawn in training.
     pub tokens_drawn: u64,
     /// The same a second, the update included.
@@ -95,6 +98,7 @@ impl Outcome {
             steps: [config.sft.steps, config.rl.steps],
             curve: progress.curve.clone(),
             baselines: baselines(setup, config.seed),
+            alarms: progress.watch.raised.clone(),
             tokens_drawn: progress.tokens_drawn,
             tokens_per_second: progress.tokens_drawn as f64 / progress.rl_seconds.max(f64::MIN_POSITIVE),
             seconds: progress.seconds,

@@ -24,6 +24,11 @@ impl Outcome {
                 Some(Baseline::BradleyTerry) => "A Bradley-Terry reward model learns from pairs".into(),
             },
             summary: self.summary(),
+            alarms: self
+                .alarms
+                .iter()
+                .map(|a| Fact::new(format!("step {}", a.step), a.text.as_str()))
+                .collect(),
             headline: self.headline(),
             accuracy: curves(&curve),
             nulls: self.nulls(),

@@ -1,5 +1,6 @@
 use serde::{Deserialize, Serialize};
 
+use super::alarms::Watch;
 use crate::evaluation::{Comparison, HeldOut, Summary, Unread};
 use crate::report::Row;
 
@@ -85,6 +86,9 @@ pub struct Progress {
     pub tokens_drawn: u64,
     /// Seconds of reinforcement learning steps so far.
     pub rl_seconds: f64,
+    /// What the alarms saw.
+    #[serde(default)]
+    pub watch: Watch,
 }
 
 /// Hears what a run does. Only the command line prints.

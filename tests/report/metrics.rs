@@ -1,7 +1,7 @@
 use std::io;
 use std::path::Path;
 
-use patarm::report::{JsonLines, MetricsLog, Notice, Origin, Row, Sink, Start, read_rows};
+use patarm::report::{JsonLines, MetricNames, MetricsLog, Notice, Origin, Row, Sink, Start, read_rows};
 
 fn row(step: u64) -> Row {
     Row::new(step, "rl", 100.0 + step as f64).with("reward", step as f64 / 8.0)
@@ -74,7 +74,7 @@ impl Sink for Flaky {
 fn a_failing_sink_warns_once_and_the_others_go_on() {
     let folder = tempfile::tempdir().unwrap();
     let origin = Origin { host: "here".into(), pid: 1, time: 1.0 };
-    let mut log = MetricsLog::open(folder.path(), &origin, Start::Fresh).unwrap();
+    let mut log = MetricsLog::open(folder.path(), &origin, Start::Fresh, MetricNames::Trl).unwrap();
     log.add("flaky", Flaky { calls: 0, broken: 2..5 });
     let notices: Vec<Vec<Notice>> = (1..=6).map(|step| log.row(&row(step))).collect();
     assert!(matches!(&notices[1][..], [Notice::Degraded { sink, .. }] if sink == "flaky"));
@@ -89,7 +89,7 @@ fn a_full_disk_degrades_the_log_and_does_not_stop_the_run() {
     let folder = tempfile::tempdir().unwrap();
     std::os::unix::fs::symlink("/dev/full", folder.path().join("metrics.jsonl")).unwrap();
     let origin = Origin { host: "here".into(), pid: 1, time: 1.0 };
-    let mut log = MetricsLog::open(folder.path(), &origin, Start::Fresh).unwrap();
+    let mut log = MetricsLog::open(folder.path(), &origin, Start::Fresh, MetricNames::Trl).unwrap();
     let notices = log.row(&row(1));
     assert!(
         matches!(&notices[..], [Notice::Degraded { sink, .. }] if sink == "metrics.jsonl"),
@@ -104,6 +104,25 @@ fn a_run_folder_that_cannot_be_written_is_an_error_before_the_run() {
     let folder = tempfile::tempdir().unwrap();
     let missing = folder.path().join("missing");
     let origin = Origin { host: "here".into(), pid: 1, time: 1.0 };
-    let error = MetricsLog::open(&missing, &origin, Start::Fresh).err().expect("the folder is missing");
+    let error = MetricsLog::open(&missing, &origin, Start::Fresh, MetricNames::Trl)
+        .err()
+        .expect("the folder is missing");
     assert!(error.to_string().contains("missing/metrics.jsonl"), "{error}");
+}
+
+#[test]
+fn tensorboard_gets_the_names_that_were_asked_for_and_the_record_keeps_its_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let origin = Origin { host: "here".into(), pid: 1, time: 1.0 };
+    let mut log = MetricsLog::open(folder.path(), &origin, Start::Fresh, MetricNames::Verl).unwrap();
+    let own = Row::new(1, "rl", 1.0).with("reward", 0.5).with("learning_rate", 0.25).with("score/mean", 6.0);
+    assert!(log.row(&own).is_empty());
+    let shown = std::fs::read_dir(folder.path().join("tensorboard")).unwrap().next().unwrap().unwrap();
+    let shown = std::fs::read(shown.path()).unwrap();
+    let holds = |name: &str| shown.windows(name.len()).any(|window| window == name.as_bytes());
+    for (theirs, ours) in [("critic/score/mean", "reward"), ("actor/lr", "learning_rate")] {
+        assert!(holds(theirs) && !holds(ours), "{theirs}");
+    }
+    assert!(holds("score/mean"), "what verl has no name for keeps its own");
+    assert_eq!(read_rows(&folder.path().join("metrics.jsonl")).unwrap(), [own]);
 }

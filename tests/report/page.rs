@@ -37,6 +37,7 @@ fn report_of(text: &str) -> RunReport {
     RunReport {
         title: text.into(),
         summary: text.into(),
+        alarms: vec![Fact::new(text, text)],
         headline: vec![Headline {
             label: text.into(),
             value: 0.5,

@@ -13,7 +13,7 @@ use minijinja::{Environment, context};
 
 use self::line_chart::PhaseStart;
 use super::metrics::Row;
-use super::run::{Answer, Comparison, Headline, Judgement, Outcome, RunReport, Sample, ScoreHistory};
+use super::run::{Answer, Comparison, Fact, Headline, Judgement, Outcome, RunReport, Sample, ScoreHistory};
 use super::statistics::Estimate;
 use super::unit::Unit;
 
@@ -34,8 +34,8 @@ impl RunReport {
             title => self.title.as_str(),
             summary => self.summary.as_str(),
             config => self.config.as_str(),
-            provenance => self.provenance.iter()
-                .map(|fact| context! { name => fact.name.as_str(), value => fact.value.as_str() }).collect::<Vec<_>>(),
+            provenance => facts(&self.provenance),
+            alarms => facts(&self.alarms),
             headline => self.headline.iter().map(headline).collect::<Vec<_>>(),
             overall => accuracy::overall(&self.accuracy, &self.nulls, &phases).map(|svg| safe(&svg)),
             tasks => accuracy::tasks(&self.accuracy).into_iter()
@@ -55,6 +55,10 @@ impl RunReport {
         hasher.update(format!("{self:?}").as_bytes());
         hasher.finalize().to_hex().to_string()
     }
+}
+
+fn facts(facts: &[Fact]) -> Vec<Value> {
+    facts.iter().map(|fact| context! { name => fact.name.as_str(), value => fact.value.as_str() }).collect()
 }
 
 fn panel(panel: &panels::Drawn) -> Value {

@@ -24,9 +24,9 @@ const PANELS: &[Panel] = &[
     },
     Panel {
         title: "Score",
-        about: "mean score of the sampled judgements",
+        about: "of the sampled judgements: mean and standard deviation",
         unit: Unit::Number,
-        lines: &[("score/chosen", "chosen"), ("score/rejected", "rejected")],
+        lines: &[("score/mean", "mean"), ("score/spread", "deviation")],
     },
     Panel {
         title: "Failures by kind",
@@ -41,10 +41,10 @@ const PANELS: &[Panel] = &[
         lines: &[("frac_reward_zero_std", "groups")],
     },
     Panel {
-        title: "Ties",
-        about: "pairs whose mean scores are equal",
+        title: "Pairs",
+        about: "by the mean scores of their sides",
         unit: Unit::Share,
-        lines: &[("ties", "pairs")],
+        lines: &[("pairs/win", "won"), ("pairs/tie", "tied"), ("pairs/loss", "lost")],
     },
     Panel {
         title: "Score saturation",

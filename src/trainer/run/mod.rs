@@ -6,7 +6,7 @@ pub use appraisal::HeldOutRun;
 use super::learner::Learner;
 use super::progress::{Clock, Observer, Phase, Progress};
 use super::run_folder::{RunFolder, Standing, When};
-use super::{Baseline, Setup, Stop, TrainConfig, TrainError, step};
+use super::{Alarm, AlarmAction, Baseline, Setup, Stop, TrainConfig, TrainError, step};
 use crate::device::Stream;
 use crate::qwen3::Model;
 use crate::tensor::{Arena, ArenaError};
@@ -88,7 +88,7 @@ impl<'a> Run<'a> {
     pub fn train(&mut self, folder: &mut RunFolder, observer: &mut dyn Observer) -> Result<(), TrainError> {
         folder.check_room(self.standing(None), observer)?;
         let ended = self.advance(folder, observer);
-        if matches!(ended, Err(TrainError::Stopped)) {
+        if matches!(ended, Err(TrainError::Stopped | TrainError::Paused)) {
             self.save(folder, observer)?;
         }
         ended
@@ -113,6 +113,8 @@ impl<'a> Run<'a> {
             self.progress.seconds = (self.clock.0)() - self.started;
             folder.record(&row).iter().for_each(|notice| observer.notice(notice));
             observer.stepped(&self.progress, &row);
+            let alarms = self.progress.watch.step(&self.config.alarms, &row);
+            self.tell(&alarms, observer)?;
         }
     }
 
@@ -152,8 +154,11 @@ impl<'a> Run<'a> {
         if self.is_validation_due(last) {
             if self.progress.curve.last().is_none_or(|validated| validated.step < step) {
                 let score = self.validate(observer)?;
+                let newest = self.progress.curve.last();
+                let alarm = newest.and_then(|e| self.progress.watch.evaluated(&self.config.alarms, e));
                 folder.save(self.standing(Some(score)), observer)?;
                 self.saved = Some(step);
+                self.tell(alarm.as_slice(), observer)?;
             }
         } else if step > 0 && (step.is_multiple_of(self.config.checkpoint.every.max(1)) || last) {
             self.save(folder, observer)?;
@@ -164,6 +169,17 @@ impl<'a> Run<'a> {
     fn is_validation_due(&self, last: bool) -> bool {
         let learned = self.progress.step.checked_sub(self.config.sft.steps).filter(|learned| *learned > 0);
         learned.is_some_and(|learned| last || learned.is_multiple_of(self.config.evaluation.every.max(1)))
+    }
+
+    /// Says what went wrong, and ends the run where that is set.
+    fn tell(&self, alarms: &[Alarm], observer: &mut dyn Observer) -> Result<(), TrainError> {
+        alarms
+            .iter()
+            .for_each(|Alarm { step, text, .. }| observer.notice(&format!("alarm, step {step}: {text}")));
+        match self.config.alarms.action {
+            AlarmAction::Pause if !alarms.is_empty() => Err(TrainError::Paused),
+            AlarmAction::Pause | AlarmAction::Tell => Ok(()),
+        }
     }
 
     /// Saves the run as it stands, unless a checkpoint of this step is there.

@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::{CheckpointConfig, Outcome, Progress, TrainConfig, TrainError};
 use crate::checkpoint::{Better, Checkpoints, Companion, Disk, Keep, LocalDisk};
 use crate::evaluation::{Comparison, PreparedPair};
-use crate::report::{Fact, MetricsLog, Notice, Origin, Row, Start, read_rows};
+use crate::report::{Fact, MetricNames, MetricsLog, Notice, Origin, Row, Start, read_rows};
 use crate::tokenizer::TokenizerFiles;
 use difference::{Difference, refusal};
 use lock::RunLock;
@@ -38,6 +38,7 @@ pub struct RunFolder {
     metrics: Option<MetricsLog>,
     config: String,
     retries: CheckpointConfig,
+    names: MetricNames,
     allowed: Allowed,
     who: Origin,
     _lock: RunLock,
@@ -83,6 +84,7 @@ impl RunFolder {
             metrics: None,
             config: text,
             retries: config.checkpoint.clone(),
+            names: config.report.metric_names,
             allowed: allowed.unwrap_or_default(),
             who: who.clone(),
             _lock: lock,
@@ -119,7 +121,7 @@ impl RunFolder {
         let at = self.path.join(CONFIG);
         put(&at, &self.config).map_err(|e| self.fault(format!("{CONFIG}: {e}")))?; // with what was allowed to differ
         let start = if progress.step == 0 { Start::Fresh } else { Start::After(progress.step) };
-        self.metrics = Some(MetricsLog::open(&self.path, &self.who, start)?);
+        self.metrics = Some(MetricsLog::open(&self.path, &self.who, start, self.names)?);
         Ok(())
     }
 
