@@ -23,6 +23,8 @@ mod program;
 mod prompts;
 #[path = "faults/resume.rs"]
 mod resume;
+#[path = "faults/sinks.rs"]
+mod sinks;
 #[path = "faults/small_run.rs"]
 mod small_run;
 #[path = "faults/stopped.rs"]

@@ -161,8 +161,8 @@ impl TrainStep {
         });
         match update(&self.stream, &self.optimizer, self.steps, parameters)? {
             Update::Applied { .. } => Ok(()),
-            Update::Skipped { parameter } => {
-                let reason = format!("the gradient of {parameter} is not finite");
+            left_out => {
+                let reason = format!("no update: {left_out:?}");
                 Err(BenchError::Wrong { what: "train_step", reason })
             }
         }

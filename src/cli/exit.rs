@@ -21,6 +21,8 @@ pub(super) const MODEL: u8 = 4;
 pub(super) const DEVICE: u8 = 5;
 /// The run diverged.
 pub(super) const DIVERGED: u8 = 6;
+/// Judgements or rewards could not be had.
+pub(super) const REWARD: u8 = 7;
 /// The disk failed.
 pub(super) const DISK: u8 = 8;
 /// Stopped on request and saved: run again with `--resume`.
@@ -97,6 +99,7 @@ fn code(error: &TrainError) -> u8 {
         | TrainError::Changed { .. }
         | TrainError::Folder { .. } => USAGE,
         TrainError::Diverged { .. } => DIVERGED,
+        TrainError::Unreadable { .. } => REWARD,
         TrainError::Stopped | TrainError::Paused => PREEMPTED,
     }
 }

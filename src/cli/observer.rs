@@ -2,6 +2,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
+use super::output::say;
 use super::signals::Signals;
 use crate::report::Row;
 use crate::trainer::{Evaluated, Observer, Progress};
@@ -26,9 +27,8 @@ impl Terminal {
         self.signals.begin();
     }
 
-    #[allow(clippy::print_stderr)]
     fn say(&self, text: &str) {
-        if self.bar.is_hidden() { eprintln!("{text}") } else { self.bar.println(text) }
+        if self.bar.is_hidden() { say(text) } else { self.bar.println(text) }
     }
 }
 

@@ -61,8 +61,7 @@ pub(super) fn print_out(text: &str) -> Result<(), OutputError> {
     out.flush()
 }
 
-/// Something for the person at the terminal.
-#[allow(clippy::print_stderr)]
+/// Something for the person at the terminal. One who went away costs nothing: there is nobody to tell.
 pub(super) fn say(text: &str) {
-    eprintln!("{}", text.trim_end());
+    let _ = writeln!(io::stderr(), "{}", text.trim_end());
 }

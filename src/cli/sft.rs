@@ -21,7 +21,7 @@ use crate::qwen3::{Config, Model};
 use crate::tensor::Arena;
 use crate::tokenizer::{ChatOptions, GenerationPrompt, Message, Role, TokenId, Tokenizer};
 use crate::trainer::sft::{SftPlan, SftRow, step};
-use crate::trainer::{Learner, Pass, Stop, TrainConfig, TrainError};
+use crate::trainer::{Gate, Learner, Pass, Stop, TrainConfig, TrainError};
 
 /// Teach a model to write given completions.
 #[derive(Debug, Args)]
@@ -127,12 +127,13 @@ fn steps(learner: &mut Learner, config: &TrainConfig, rows: &[SftRow], pass: &mu
         leaf_tokens: config.rl.leaf_tokens,
         leaves: config.rl.leaves,
         optimizer: &config.sft.optimizer,
+        gate: Gate::OPEN,
         stop: Stop::NEVER,
     };
     for number in 0..config.sft.steps {
         let report = step(learner, plan, number, pass)?;
-        if let Update::Skipped { parameter } = &report.update {
-            let what = format!("the gradient of {parameter}");
+        if !matches!(report.update, Update::Applied { .. }) {
+            let what = "the loss or a gradient".into();
             return Err(TrainError::Diverged { step: number + 1, what, times: 1 }.into());
         }
         let (loss, entropy, tokens) = (report.loss, report.entropy, report.targets);

@@ -106,7 +106,7 @@ impl Train {
         folder.start_metrics(run.progress())?;
         run.train(&mut folder, &mut terminal)?;
         let outcome = run.finish(&mut folder, &mut terminal)?;
-        folder.keep_outcome(&outcome, provenance)?;
+        folder.keep_outcome(&outcome, provenance, &mut terminal)?;
         terminal.notice(&outcome.table().to_string());
         terminal.notice(&format!("report: {}", self.out.join("report.html").display()));
         print_out(&serde_json::to_string(&outcome)?)?;

@@ -8,7 +8,7 @@ use crate::ops::OpError;
 
 pub use config::OptimizerConfig;
 pub use schedule::{Schedule, Shape};
-pub use update::{Decay, Parameter, Update, update};
+pub use update::{Decay, Measure, Parameter, Update, update};
 
 /// Why an optimizer could not do its work.
 #[derive(Debug, thiserror::Error)]

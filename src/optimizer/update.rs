@@ -40,6 +40,37 @@ pub enum Update {
         /// The first parameter whose gradient's norm is not finite.
         parameter: String,
     },
+    /// Something else was not finite or out of line, and nobody made the update: weights and moments are untouched.
+    LeftOut {
+        /// What it was.
+        what: Measure,
+        /// Its value.
+        value: f64,
+        /// The bound that it passed.
+        limit: f64,
+    },
+}
+
+/// What is looked at before an update.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Measure {
+    /// The log-sum-exp of a row of logits.
+    Logits,
+    /// The loss.
+    Loss,
+    /// The global gradient norm.
+    GradientNorm,
+}
+
+impl Measure {
+    /// As people read it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Logits => "a row of logits",
+            Self::Loss => "the loss",
+            Self::GradientNorm => "the gradient norm",
+        }
+    }
 }
 
 /// One optimizer step: the global norm over all gradients (squares added in the order given), then, if it is finite, the clip

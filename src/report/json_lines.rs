@@ -1,5 +1,6 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Seek, SeekFrom, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use super::metrics::{Row, Sink, Start};
@@ -16,11 +17,14 @@ impl JsonLines {
     /// # Errors
     /// What the system said.
     pub fn open(path: &Path, start: Start) -> io::Result<Self> {
-        let options = OpenOptions::new().read(true).write(true).create(true).truncate(false).clone();
+        // A pipe that nobody reads fails at once: it must not hold the run up.
+        let at_once = rustix::fs::OFlags::NONBLOCK.bits() as i32;
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false).custom_flags(at_once);
         let file = options.open(path)?;
         let kept = match start {
-            Start::Fresh => 0,
-            Start::After(step) => whole_rows(&file, step)?,
+            Start::After(step) if file.metadata()?.is_file() => whole_rows(&file, step)?,
+            Start::After(_) | Start::Fresh => 0,
         };
         Ok(Self { tail: Tail::new(file, kept)? })
     }
@@ -77,8 +81,11 @@ pub enum RowError {
 /// # Errors
 /// `File` where it cannot be read, `Line` for a whole line that is no row.
 pub fn read_rows(path: &Path) -> Result<Vec<Row>, RowError> {
-    let text =
-        std::fs::read_to_string(path).map_err(|source| RowError::File { path: path.into(), source })?;
+    let fault = |source| RowError::File { path: path.into(), source };
+    if !std::fs::metadata(path).map_err(fault)?.is_file() {
+        return Err(fault(io::Error::other("not a file that can be read back")));
+    }
+    let text = std::fs::read_to_string(path).map_err(fault)?;
     let whole = &text[..text.rfind('\n').map_or(0, |end| end + 1)];
     let row = |(index, line)| {
         serde_json::from_str(line).map_err(|source| RowError::Line {

@@ -142,18 +142,55 @@ impl Guarded {
 }
 
 /// The event file, under other names.
-struct Renamed {
+struct Renamed<S> {
     names: MetricNames,
-    events: EventFile,
+    events: S,
 }
 
-impl Sink for Renamed {
+impl<S: Sink> Sink for Renamed<S> {
     fn row(&mut self, row: &Row) -> io::Result<()> {
         self.events.row(&self.names.rename(row))
     }
 
     fn note(&mut self, note: &Note) -> io::Result<()> {
         self.events.note(note)
+    }
+}
+
+/// A sink that is opened when it can be.
+struct Late<S> {
+    path: PathBuf,
+    open: Box<dyn Fn(&Path) -> io::Result<S> + Send>,
+    sink: Option<S>,
+}
+
+impl<S: Sink> Late<S> {
+    fn open(
+        path: PathBuf,
+        start: Start,
+        open: impl Fn(&Path) -> io::Result<S> + Send + 'static,
+    ) -> Result<Self, MetricsError> {
+        match open(&path) {
+            Err(source) if start == Start::Fresh => Err(MetricsError { path, source }),
+            opened => Ok(Self { path, open: Box::new(open), sink: opened.ok() }),
+        }
+    }
+
+    fn sink(&mut self) -> io::Result<&mut S> {
+        if self.sink.is_none() {
+            self.sink = Some((self.open)(&self.path)?);
+        }
+        Ok(self.sink.as_mut().expect("it was opened just now"))
+    }
+}
+
+impl<S: Sink> Sink for Late<S> {
+    fn row(&mut self, row: &Row) -> io::Result<()> {
+        self.sink()?.row(row)
+    }
+
+    fn note(&mut self, note: &Note) -> io::Result<()> {
+        self.sink()?.note(note)
     }
 }
 
@@ -164,21 +201,22 @@ pub struct MetricsLog {
 }
 
 impl MetricsLog {
-    /// The sinks of a run folder: `metrics.jsonl`, and a TensorBoard event file below `tensorboard/`, which uses `names`.
+    /// The sinks of a run folder: `metrics.jsonl`, and a TensorBoard event file below `tensorboard/`, which uses `names`. A run
+    /// that goes on does so without a sink that cannot be opened, and keeps trying.
     ///
     /// # Errors
-    /// Where a file cannot be made or cut back: better known before the run than after it.
+    /// Where a file of a new run cannot be made: better known before the run than after it.
     pub fn open(
         folder: &Path,
         origin: &Origin,
         start: Start,
         names: MetricNames,
     ) -> Result<Self, MetricsError> {
-        let path = folder.join("metrics.jsonl");
-        let lines = JsonLines::open(&path, start).map_err(|source| MetricsError { path, source })?;
-        let path = folder.join("tensorboard");
-        let events =
-            EventFile::create(&path, origin, start).map_err(|source| MetricsError { path, source })?;
+        let lines =
+            Late::open(folder.join("metrics.jsonl"), start, move |path| JsonLines::open(path, start))?;
+        let origin = origin.clone();
+        let create = move |path: &Path| EventFile::create(path, &origin, start);
+        let events = Late::open(folder.join("tensorboard"), start, create)?;
         let mut log = Self::default();
         log.add("metrics.jsonl", lines);
         log.add("TensorBoard event file", Renamed { names, events });

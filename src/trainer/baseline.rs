@@ -5,7 +5,7 @@
 //! loss = mean over the step's pairs of -ln sigmoid(r_chosen - r_rejected).
 
 use super::learner::{Learner, Pass, PassLimits, rewards};
-use super::{RlConfig, Stop, TrainError};
+use super::{Gate, RlConfig, Stop, TrainError};
 use crate::device::Stream;
 use crate::evaluation::{PreparedPair, compare};
 use crate::grpo::{self, Example, Packed};
@@ -28,7 +28,7 @@ pub(super) struct BaselineStep {
 /// One step on `pairs`; `step` counts from 0.
 pub(super) fn step(
     learner: &mut Learner,
-    ((rl, token), stop): ((&RlConfig, usize), Stop<'_>),
+    ((rl, token), gate, stop): ((&RlConfig, usize), Gate, Stop<'_>),
     pairs: &[&PreparedPair],
     step: u64,
     memory: &mut Arena,
@@ -42,7 +42,7 @@ pub(super) fn step(
         tokens += leaf.tokens.len();
         loss += weight * learner.accumulate_pairs(&leaf, token, weight, &mut pass)?;
     }
-    let update = learner.update(&rl.optimizer, step + 1)?;
+    let update = learner.update(&rl.optimizer, step + 1, (loss, gate))?;
     Ok(BaselineStep { loss, tokens, update })
 }
 

@@ -2,7 +2,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::{AlarmConfig, Baseline, RlConfig, TrainError};
+use super::{AlarmConfig, Baseline, GuardConfig, RlConfig, TrainError};
 use crate::checkpoint::Scan;
 use crate::evaluation::{Judging, Mode, Vote};
 use crate::optimizer::OptimizerConfig;
@@ -40,6 +40,8 @@ pub struct TrainConfig {
     pub alarms: AlarmConfig,
     /// How its numbers are shown.
     pub report: ReportConfig,
+    /// Losses and gradients out of line, and judgements that cannot be read.
+    pub guard: GuardConfig,
 }
 
 /// Which model is trained.
@@ -233,6 +235,7 @@ impl TrainConfig {
     pub fn check(&self) -> Result<(), TrainError> {
         let reward = |e: ParConfigError| TrainError::Config { setting: "reward", reason: e.to_string() };
         self.reward.check().map_err(reward)?;
+        self.guard.check()?;
         self.rl.check()?;
         self.alarms.check()?;
         self.evaluation.check(self.rl.baseline)?;
@@ -255,6 +258,7 @@ impl Default for TrainConfig {
             checkpoint: CheckpointConfig::default(),
             alarms: AlarmConfig::default(),
             report: ReportConfig::default(),
+            guard: GuardConfig::default(),
         }
     }
 }

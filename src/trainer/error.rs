@@ -78,7 +78,7 @@ pub enum TrainError {
     Paused,
     /// Loss or gradient were not finite too often in a row.
     #[error(
-        "step {step}: {what} is not finite, {times} steps in a row; weights are those of the last good step (lower the learning rate, or raise rl.patience)"
+        "step {step}: {what} is not finite, {times} in a row; the last good checkpoint stays (lower the learning rate, or raise rl.patience)"
     )]
     Diverged {
         /// The step.
@@ -86,6 +86,21 @@ pub enum TrainError {
         /// Which number.
         what: String,
         /// How often.
+        times: u32,
+    },
+    /// Too many judgements had no verdict, too often in a row.
+    #[error(
+        "step {step}: {:.1} % of the judgements are without a verdict, {times} steps in a row over the limit of {:.1} % (look at `failures/` in the metrics and at samples.jsonl; a longer cold start teaches the form; guard.unread_limit, guard.unread_steps)",
+        100.0 * rate, 100.0 * limit
+    )]
+    Unreadable {
+        /// The step.
+        step: u64,
+        /// Their share.
+        rate: f64,
+        /// The limit.
+        limit: f64,
+        /// How many steps.
         times: u32,
     },
     /// Another process works in the run folder.

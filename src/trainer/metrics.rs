@@ -49,6 +49,7 @@ pub(super) fn reinforcement(report: &StepReport, step: u64, (began, now): (f64, 
         .with("pairs/tie", rewards.share(Standing::Tie))
         .with("pairs/loss", rewards.share(Standing::Loss))
         .with("failure_rate", rewards.failure_rate())
+        .with("masked", rewards.masked as f64 / rewards.judgements().max(1) as f64)
         .with("frac_reward_zero_std", counts.equal as f64 / counts.groups.max(1) as f64)
         .with("loss", sums.loss / updates.len() as f64)
         .with("kl", sums.kl_estimate / tokens)
@@ -79,7 +80,7 @@ fn with_updates<'a>(row: Row, updates: impl IntoIterator<Item = &'a Update>) -> 
             Update::Applied { norm, lr, .. } => {
                 (norms, applied, last) = (norms + norm, applied + 1.0, Some(*lr))
             }
-            Update::Skipped { .. } => skipped += 1.0,
+            Update::Skipped { .. } | Update::LeftOut { .. } => skipped += 1.0,
         }
     }
     let row = match last {

@@ -1,5 +1,6 @@
 use serde::{Deserialize, Serialize};
 
+use super::Seen;
 use super::alarms::Watch;
 use crate::evaluation::{Comparison, HeldOut, Summary, Unread};
 use crate::report::Row;
@@ -69,6 +70,7 @@ impl Evaluated {
 
 /// Where a run stands: what a checkpoint keeps beside the tensors.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Progress {
     /// Steps done, counted through both phases.
     pub step: u64,
@@ -89,6 +91,8 @@ pub struct Progress {
     /// What the alarms saw.
     #[serde(default)]
     pub watch: Watch,
+    /// What the last updates were like.
+    pub seen: Seen,
 }
 
 /// Hears what a run does. Only the command line prints.

@@ -2,7 +2,7 @@
 
 use super::data::step_rows;
 use super::learner::{Learner, Objective, Pass};
-use super::{Stop, TrainError};
+use super::{Gate, Stop, TrainError};
 use crate::grpo::{self, Example};
 use crate::ops::grpo_loss::LossSums;
 use crate::optimizer::{OptimizerConfig, Update};
@@ -46,6 +46,8 @@ pub struct SftPlan<'a> {
     pub leaves: usize,
     /// AdamW.
     pub optimizer: &'a OptimizerConfig,
+    /// Which losses and gradients are learned from.
+    pub gate: Gate,
     /// Asked between micro-batches.
     pub stop: Stop<'a>,
 }
@@ -72,7 +74,7 @@ pub fn step(
         plan.stop.check()?;
         learner.accumulate(&grpo::Packed::join(leaves), Objective::Supervised, pass, &mut sums)?;
     }
-    let update = learner.update(plan.optimizer, step + 1)?;
+    let update = learner.update(plan.optimizer, step + 1, (sums.loss, plan.gate))?;
     let (rows, targets) = (batch.counts.rows, batch.counts.targets);
     Ok(SftStep {
         loss: sums.loss,

@@ -2,14 +2,16 @@
 
 use super::learner::{Learner, Pass, PassLimits, log_probabilities};
 use super::updates::{self, Updated};
-use super::{RlConfig, RolloutConfig, Stop, TrainError};
+use super::{Gate, RlConfig, RolloutConfig, Stop, TrainError, left_out};
 use crate::evaluation::{Judge, PreparedPair, Reading};
 use crate::grpo::{
     self, Advantage, Counts, Group, GroupAdvantages, Life, LossConfig, Rewarded, Scored, Sharing,
 };
+use crate::ops::grpo_loss::LossSums;
 use crate::ops::head;
+use crate::optimizer::{Measure, Update};
 use crate::qwen3::{Keep, Model};
-use crate::record::{Rollout, SeedKey};
+use crate::record::{JudgedRollout, Rollout, SeedKey};
 use crate::reward::{self, Judgement, Outcome, PairRewards, ParConfig, RewardStats};
 use crate::rollout::{Engine, Limits, Request, Sampler};
 use crate::tensor::{Arena, ArenaError};
@@ -27,6 +29,8 @@ pub struct Method<'a> {
     pub rl: &'a RlConfig,
     /// The user's seed.
     pub seed: u64,
+    /// Which losses and gradients are learned from.
+    pub gate: Gate,
     /// Asked between decode steps and micro-batches.
     pub stop: Stop<'a>,
 }
@@ -44,6 +48,8 @@ pub struct StepReport {
     pub tokens: usize,
     /// Longest judgement, tokens.
     pub longest: usize,
+    /// All judgements, where the update was left out; else none.
+    pub left_out: Vec<JudgedRollout>,
 }
 
 /// One step: judge both sides of every pair n times, reward by PAR, learn by GRPO. `step` counts from 0 and keys the samples.
@@ -62,15 +68,31 @@ pub fn step(
     let readings: Vec<Reading> = rollouts.iter().map(|rollout| method.judge.read(rollout)).collect();
     let judgements: Vec<Judgement> = readings.iter().map(Reading::judgement).collect();
     let (rewards, stats) = rewards(method, &judgements);
-    let advantages = advantages(method, &rewards, &rollouts);
-    let reference = reference(learner, method, &rollouts, memory)?;
-    let groups = groups(&rollouts, &advantages, reference.as_deref());
-    let batches = updates::pack(&groups, method.rl)?;
-    let updates = updates::learn(learner, method, &batches, step, memory)?;
-    let counts = batches.iter().map(|batch| batch.counts).sum();
     let lengths = rollouts.iter().map(|rollout| rollout.completion.len());
     let (tokens, longest) = (lengths.clone().sum(), lengths.max().unwrap_or(0));
-    Ok(StepReport { rewards: stats, counts, updates, tokens, longest })
+    let (counts, updates) = match unsound(&rollouts) {
+        Some(unsound) => (Counts::default(), vec![unsound]),
+        None => {
+            let advantages = advantages(method, &rewards, &rollouts);
+            let reference = reference(learner, method, &rollouts, memory)?;
+            let groups = groups(&rollouts, &advantages, reference.as_deref());
+            let batches = updates::pack(&groups, method.rl)?;
+            let updates = updates::learn(learner, method, &batches, step, memory)?;
+            (batches.iter().map(|batch| batch.counts).sum(), updates)
+        }
+    };
+    let left_out = match updates.iter().all(|updated| matches!(updated.update, Update::Applied { .. })) {
+        true => Vec::new(),
+        false => left_out::judged(pairs, &rollouts, &readings, &rewards),
+    };
+    Ok(StepReport { rewards: stats, counts, updates, tokens, longest, left_out })
+}
+
+/// Logits that were not finite while sampling: what was drawn from them teaches nothing.
+fn unsound(rollouts: &[Rollout]) -> Option<Updated> {
+    let lse = rollouts.iter().flat_map(|rollout| &rollout.lse).find(|lse| !lse.is_finite())?;
+    let update = Update::LeftOut { what: Measure::Logits, value: f64::from(*lse), limit: f64::INFINITY };
+    Some(Updated { sums: LossSums::default(), update })
 }
 
 /// n samples of both sides of every pair: group 2 p judges pair p's chosen response, group 2 p + 1 the rejected one.

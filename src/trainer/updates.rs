@@ -68,6 +68,6 @@ fn update(
         method.stop.check()?;
         learner.accumulate(&Packed::join(leaves), objective, pass, &mut sums)?;
     }
-    let update = learner.update(&method.rl.optimizer, number)?;
+    let update = learner.update(&method.rl.optimizer, number, (sums.loss, method.gate))?;
     Ok(Updated { sums, update })
 }

@@ -87,12 +87,17 @@ pub(crate) struct Ear {
     pub(crate) patience: Option<usize>,
     pub(crate) asked: Cell<usize>,
     pub(crate) step: u64,
+    /// A folder that is in the way, and the step after which it is not.
+    pub(crate) repair: Option<(u64, PathBuf)>,
 }
 
 impl Observer for Ear {
     fn stepped(&mut self, progress: &Progress, row: &Row) {
         self.step = progress.step;
         self.rows.push(row.clone());
+        if let Some((_, folder)) = self.repair.as_ref().filter(|(step, _)| *step == progress.step) {
+            fs::remove_dir(folder).unwrap();
+        }
     }
 
     fn evaluated(&mut self, _: &'static str, _: &Evaluated) {}
@@ -143,9 +148,9 @@ impl<'a> Small<'a> {
         let device = Device::open(DeviceChoice::Cpu, 1).unwrap();
         let Self { folder, config, resume, disk, setup } = self;
         let (mut heard, seen) = (std::mem::take(&mut ear.notices), std::mem::take(&mut ear.rows));
-        let (stop_after, patience) = (ear.stop_after, ear.patience);
+        let (stop_after, patience, repair) = (ear.stop_after, ear.patience, ear.repair.take());
         let (result, after) = device.clone().enter(move || {
-            let mut ear = Ear { stop_after, patience, rows: seen, ..Ear::default() };
+            let mut ear = Ear { stop_after, patience, repair, rows: seen, ..Ear::default() };
             let result = Self::whole((folder, &config, setup), (resume, disk), device, &mut ear);
             (result, ear)
         });

@@ -108,7 +108,7 @@ fn train(golden: &Golden, dtype: DType) -> Run {
         });
         match update(&stream, &settings(golden), i as u64 + 1, parameters).expect("fitting arguments") {
             Update::Applied { norm, .. } => norms.push(norm),
-            Update::Skipped { parameter } => panic!("step {i}: the gradient of {parameter} is not finite"),
+            left_out => panic!("step {i}: {left_out:?}"),
         }
     }
     Run { losses, norms, model }

@@ -7,12 +7,12 @@ pub(super) use reward_head::rewards;
 
 use std::sync::OnceLock;
 
-use super::TrainError;
+use super::{Gate, TrainError};
 use crate::device::{Device, Float, Stream};
 use crate::grpo::{self, LossConfig, Measured, Packed, Stored};
 use crate::ops::grpo_loss::{LossGradient, LossSums};
 use crate::ops::head::{self, Coefficients, HeadGradient, HeadInput, Logprobs, Lse, Scratch};
-use crate::ops::{adamw, rows};
+use crate::ops::{adamw, grad_norm, rows};
 use crate::optimizer::{self, Decay, OptimizerConfig, Parameter, Update};
 use crate::qwen3::{self, Accumulate, BackwardPass, GradientSink, Model, ParamId, Params};
 use crate::tensor::{Arena, ArenaError, Element, Tensor, View, ViewMut};
@@ -199,12 +199,26 @@ impl Learner {
         Ok(())
     }
 
-    /// Ends an optimizer step; `step` counts from 1 within the optimizer's own schedule. A gradient that is not finite leaves
-    /// everything untouched.
+    /// Ends an optimizer step of this loss; `step` counts from 1 within the optimizer's own schedule. A loss or gradient that is
+    /// not finite, or that the gate leaves out, leaves everything untouched.
     ///
     /// # Errors
     /// When an operator refuses.
-    pub fn update(&mut self, config: &OptimizerConfig, step: u64) -> Result<Update, TrainError> {
+    pub fn update(
+        &mut self,
+        config: &OptimizerConfig,
+        step: u64,
+        (loss, gate): (f64, Gate),
+    ) -> Result<Update, TrainError> {
+        if let Some(refused) = gate.refuses_loss(loss) {
+            return Ok(refused);
+        }
+        if gate.looks_at_norms()
+            && let Some(refused) = gate.refuses_norm(self.gradient_norm()?)
+        {
+            return Ok(refused);
+        }
+        let config = &OptimizerConfig { max_norm: gate.max_norm(config.max_norm), ..*config };
         let [first, second] = &mut self.moments;
         let mut masters: Vec<_> =
             self.master.iter_mut().flat_map(Params::iter_mut).map(|(_, t)| Some(t)).collect();
@@ -225,6 +239,31 @@ impl Learner {
             self.version += 1;
         }
         Ok(update)
+    }
+}
+
+impl Learner {
+    /// Global norm of the step's gradients so far; NaN or infinite where one is.
+    fn gradient_norm(&self) -> Result<f64, TrainError> {
+        let mut squares = 0.0;
+        for (_, gradient) in self.gradients.iter() {
+            squares += grad_norm::square_sum(&self.stream, gradient.view())?;
+        }
+        Ok(squares.sqrt())
+    }
+
+    /// The first tensor of weights or optimizer state that holds NaN or infinity, by its name in a checkpoint.
+    ///
+    /// # Errors
+    /// When an operator refuses.
+    pub fn first_not_finite(&self) -> Result<Option<String>, TrainError> {
+        let weights = self.model.params.iter().map(|(id, tensor)| (id.name(), tensor));
+        for (name, tensor) in self.state().chain(weights.filter(|_| self.master.is_none())) {
+            if !grad_norm::square_sum(&self.stream, tensor.view())?.is_finite() {
+                return Ok(Some(name));
+            }
+        }
+        Ok(None)
     }
 }
 

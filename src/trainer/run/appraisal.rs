@@ -35,14 +35,18 @@ impl Run<'_> {
         self.appraise(&self.setup.data.held_out, stop)
     }
 
+    /// Keeps judgements to read; where that fails, the run goes on without them.
     pub(super) fn keep_samples(
         &self,
-        folder: &RunFolder,
+        (folder, observer): (&RunFolder, &mut dyn Observer),
         when: When,
         held_out: &HeldOutRun,
-    ) -> Result<(), TrainError> {
-        let Some(comparison) = &held_out.comparison else { return Ok(()) };
-        folder.keep_samples(when, &self.setup.data.held_out, comparison, self.config.evaluation.samples)
+    ) {
+        let Some(comparison) = &held_out.comparison else { return };
+        let (pairs, count) = (&self.setup.data.held_out, self.config.evaluation.samples);
+        if let Err(error) = folder.keep_samples(when, pairs, comparison, count) {
+            observer.notice(&format!("{error}: the run goes on without these samples"));
+        }
     }
 
     /// After the last step: the weights of the best checkpoint by its validation pairs are judged on the held-out pairs, and
@@ -58,7 +62,7 @@ impl Run<'_> {
         let best = folder.load_best(&mut self.learner)?.unwrap_or(self.progress.step);
         let after = self.held_out(Stop::of(observer))?;
         observer.evaluated("held-out", &after.evaluated);
-        self.keep_samples(folder, When::After, &after)?;
+        self.keep_samples((folder, observer), When::After, &after);
         folder.export(&self.learner.model)?;
         Outcome::of(self.config, self.setup, &self.progress, (best, &after))
     }

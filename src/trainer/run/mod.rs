@@ -1,4 +1,5 @@
 mod appraisal;
+mod heed;
 mod steps;
 
 pub use appraisal::HeldOutRun;
@@ -104,16 +105,19 @@ impl<'a> Run<'a> {
             if self.progress.step == self.config.sft.steps && self.progress.before.is_none() {
                 self.begin_reinforcement(folder, observer)?;
             }
-            let stop = Stop::of(observer);
-            let row = match self.phase() {
-                Phase::Sft => self.supervised(stop)?,
-                Phase::Rl => self.reinforce(stop)?,
-                Phase::BradleyTerry => self.compare_rewards(stop)?,
+            let gate = self.progress.seen.gate(&self.config.guard);
+            let learning = (gate, Stop::of(observer));
+            let mut stepped = match self.phase() {
+                Phase::Sft => self.supervised(learning)?,
+                Phase::Rl => self.reinforce(learning)?,
+                Phase::BradleyTerry => self.compare_rewards(learning)?,
             };
             self.progress.seconds = (self.clock.0)() - self.started;
-            folder.record(&row).iter().for_each(|notice| observer.notice(notice));
-            observer.stepped(&self.progress, &row);
-            let alarms = self.progress.watch.step(&self.config.alarms, &row);
+            let heeded = self.heed(&mut stepped, gate, (folder, observer));
+            folder.record(&stepped.row).iter().for_each(|notice| observer.notice(notice));
+            observer.stepped(&self.progress, &stepped.row);
+            heeded?;
+            let alarms = self.progress.watch.step(&self.config.alarms, &stepped.row);
             self.tell(&alarms, observer)?;
         }
     }
@@ -134,10 +138,11 @@ impl<'a> Run<'a> {
         observer: &mut dyn Observer,
     ) -> Result<(), TrainError> {
         self.learner.reset_moments();
+        self.progress.seen.begin_anew();
         self.learner.renew_reference()?;
         let before = self.held_out(Stop::of(observer))?;
         observer.evaluated("held-out", &before.evaluated);
-        self.keep_samples(folder, When::Before, &before)?;
+        self.keep_samples((folder, observer), When::Before, &before);
         self.validate(observer)?;
         self.progress.before = Some(before.evaluated);
         self.progress.before_credits = before.credits;
@@ -154,6 +159,7 @@ impl<'a> Run<'a> {
         if self.is_validation_due(last) {
             if self.progress.curve.last().is_none_or(|validated| validated.step < step) {
                 let score = self.validate(observer)?;
+                self.check_finite()?;
                 let newest = self.progress.curve.last();
                 let alarm = newest.and_then(|e| self.progress.watch.evaluated(&self.config.alarms, e));
                 folder.save(self.standing(Some(score)), observer)?;
@@ -185,6 +191,7 @@ impl<'a> Run<'a> {
     /// Saves the run as it stands, unless a checkpoint of this step is there.
     fn save(&mut self, folder: &RunFolder, observer: &mut dyn Observer) -> Result<(), TrainError> {
         if self.saved != Some(self.progress.step) {
+            self.check_finite()?;
             folder.save(self.standing(None), observer)?;
             self.saved = Some(self.progress.step);
         }

@@ -4,11 +4,30 @@ use crate::optimizer::Update;
 use crate::report::Row;
 use crate::trainer::learner::Pass;
 use crate::trainer::step::{self, Method, StepReport};
-use crate::trainer::{Stop, TrainError, baseline, data, metrics, sft};
+use crate::trainer::{Batch, Gate, Stop, TrainError, baseline, data, metrics, sft};
+
+/// What a step of any phase came to.
+pub(super) struct Stepped {
+    pub(super) row: Row,
+    /// Loss of every update, and what became of it.
+    pub(super) updates: Vec<(f64, Update)>,
+    /// Share of judgements without a verdict, where there were any.
+    pub(super) unread: Option<f64>,
+    /// Rows of the training data.
+    pub(super) rows: Vec<usize>,
+    /// What they were made into; empty where every update was applied.
+    pub(super) batch: Batch,
+}
+
+impl Stepped {
+    pub(super) fn is_applied(update: &Update) -> bool {
+        matches!(update, Update::Applied { .. })
+    }
+}
 
 /// One step of each phase: learn, count, and say what came of it.
 impl Run<'_> {
-    pub(super) fn supervised(&mut self, stop: Stop<'_>) -> Result<Row, TrainError> {
+    pub(super) fn supervised(&mut self, (gate, stop): (Gate, Stop<'_>)) -> Result<Stepped, TrainError> {
         let (config, rl) = (&self.config.sft, &self.config.rl);
         let began = (self.clock.0)();
         self.memory.reset();
@@ -22,25 +41,31 @@ impl Run<'_> {
             leaf_tokens: rl.leaf_tokens,
             leaves: rl.leaves,
             optimizer: &config.optimizer,
+            gate,
             stop,
         };
         let report = sft::step(&mut self.learner, plan, self.progress.step, &mut pass)?;
-        self.after_update(&report.update)?;
+        let all = &self.setup.cold_start;
+        let rows = data::step_rows(self.config.seed, self.progress.step, config.rows, all.len());
+        let left_out = if Stepped::is_applied(&report.update) { &[][..] } else { &rows };
+        let batch = Batch::Rows(left_out.iter().map(|&row| all[row].clone()).collect());
         self.progress.step += 1;
-        let now = (self.clock.0)();
-        Ok(metrics::supervised(&report, self.progress.step, (began, now)))
+        let row = metrics::supervised(&report, self.progress.step, (began, (self.clock.0)()));
+        Ok(Stepped { row, updates: vec![(report.loss, report.update)], unread: None, rows, batch })
     }
 
     /// A step of the baseline, on the pairs that reinforcement learning would take.
-    pub(super) fn compare_rewards(&mut self, stop: Stop<'_>) -> Result<Row, TrainError> {
+    pub(super) fn compare_rewards(&mut self, (gate, stop): (Gate, Stop<'_>)) -> Result<Stepped, TrainError> {
         let began = (self.clock.0)();
         let (number, rows) = self.step_rows();
         let pairs: Vec<&PreparedPair> = rows.iter().map(|&row| &self.setup.data.train[row]).collect();
         let head = (&self.config.rl, self.reward_token()?);
-        let report = baseline::step(&mut self.learner, (head, stop), &pairs, number, &mut self.memory)?;
-        self.after_update(&report.update)?;
+        let report = baseline::step(&mut self.learner, (head, gate, stop), &pairs, number, &mut self.memory)?;
+        let left_out = if Stepped::is_applied(&report.update) { &[][..] } else { &pairs };
+        let batch = Batch::Pairs(left_out.iter().map(|&pair| pair.clone()).collect());
         self.progress.step += 1;
-        Ok(metrics::bradley_terry(&report, self.progress.step, (began, (self.clock.0)())))
+        let row = metrics::bradley_terry(&report, self.progress.step, (began, (self.clock.0)()));
+        Ok(Stepped { row, updates: vec![(report.loss, report.update)], unread: None, rows, batch })
     }
 
     /// The token whose row of the head is the baseline's reward.
@@ -59,7 +84,7 @@ impl Run<'_> {
         (number, data::step_rows(self.config.seed, number, self.config.rl.pairs, count))
     }
 
-    pub(super) fn reinforce(&mut self, stop: Stop<'_>) -> Result<Row, TrainError> {
+    pub(super) fn reinforce(&mut self, (gate, stop): (Gate, Stop<'_>)) -> Result<Stepped, TrainError> {
         let began = (self.clock.0)();
         let (number, rows) = self.step_rows();
         let pairs: Vec<&PreparedPair> = rows.iter().map(|&row| &self.setup.data.train[row]).collect();
@@ -69,37 +94,24 @@ impl Run<'_> {
             reward: &self.config.reward,
             rl: &self.config.rl,
             seed: self.config.seed,
+            gate,
             stop,
         };
         let report = step::step(&mut self.learner, method, &pairs, number, &mut self.memory)?;
-        report.updates.iter().try_for_each(|updated| self.after_update(&updated.update))?;
         self.progress.step += 1;
         let cut = rows.iter().filter(|&&row| self.setup.data.cut[row] > 0).count();
         let row = self.account(&report, (began, (self.clock.0)()));
-        Ok(row
+        let row = row
             .with("pairs/truncated", cut as f64)
-            .with("pairs/dropped", self.setup.data.lengths.dropped as f64))
+            .with("pairs/dropped", self.setup.data.lengths.dropped as f64);
+        let (unread, batch) = (Some(report.rewards.failure_rate()), Batch::Judged(report.left_out));
+        let updates = report.updates.into_iter().map(|updated| (updated.sums.loss, updated.update)).collect();
+        Ok(Stepped { row, updates, unread, rows, batch })
     }
 
     fn account(&mut self, report: &StepReport, (began, now): (f64, f64)) -> Row {
         self.progress.tokens_drawn += report.tokens as u64;
         self.progress.rl_seconds += now - began;
         metrics::reinforcement(report, self.progress.step, (began, now))
-    }
-
-    /// Counts skipped updates and gives up after too many in a row.
-    fn after_update(&mut self, update: &Update) -> Result<(), TrainError> {
-        match update {
-            Update::Applied { .. } => self.progress.skipped = 0,
-            Update::Skipped { parameter } => {
-                self.progress.skipped += 1;
-                if self.progress.skipped >= self.config.rl.patience {
-                    let what = format!("the gradient of {parameter}");
-                    let (step, times) = (self.progress.step, self.progress.skipped);
-                    return Err(TrainError::Diverged { step, what, times });
-                }
-            }
-        }
-        Ok(())
     }
 }

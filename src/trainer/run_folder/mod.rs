@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::{CheckpointConfig, Outcome, Progress, TrainConfig, TrainError};
+use super::{CheckpointConfig, LeftOut, Observer, Outcome, Progress, TrainConfig, TrainError};
 use crate::checkpoint::{Better, Checkpoints, Companion, Disk, Keep, LocalDisk};
 use crate::evaluation::{Comparison, PreparedPair};
 use crate::report::{Fact, MetricNames, MetricsLog, Notice, Origin, Row, Start, read_rows};
@@ -162,15 +162,38 @@ impl RunFolder {
         self.write("provenance.json", facts)
     }
 
-    /// Writes `result.json` and the page `report.html`.
+    /// Writes `result.json` and the page `report.html`; without its curves where the metrics can't be read back.
     ///
     /// # Errors
     /// When a file can't be written.
-    pub fn keep_outcome(&self, outcome: &Outcome, provenance: Vec<Fact>) -> Result<(), TrainError> {
+    pub fn keep_outcome(
+        &self,
+        outcome: &Outcome,
+        provenance: Vec<Fact>,
+        observer: &mut dyn Observer,
+    ) -> Result<(), TrainError> {
         self.write("result.json", outcome)?;
-        let rows = read_rows(&self.path.join(METRICS)).map_err(|e| self.fault(e.to_string()))?;
-        let page = outcome.page(&self.config, provenance, &self.samples()?, rows);
+        let mut missing = |what: String| observer.notice(&format!("{what}: the report goes without it"));
+        let rows =
+            read_rows(&self.path.join(METRICS)).map_err(|e| missing(e.to_string())).unwrap_or_default();
+        let samples = self.samples().map_err(|e| missing(e.to_string())).unwrap_or_default();
+        let page = outcome.page(&self.config, provenance, &samples, rows);
         page.save(&self.path).map_err(|e| self.fault(e.to_string()))
+    }
+
+    /// Writes a batch whose update was left out: `left_out/step-00000012.json` says why, the `.jsonl` beside it holds it.
+    ///
+    /// # Errors
+    /// When a file can't be written.
+    pub fn keep_left_out(&self, left_out: &LeftOut<'_>) -> Result<PathBuf, TrainError> {
+        let folder = self.path.join("left_out");
+        let at = folder.join(format!("step-{:08}.jsonl", left_out.step));
+        let facts = serde_json::to_string_pretty(left_out).expect("plain data") + "\n";
+        fs::create_dir_all(&folder)
+            .and_then(|()| put(&at, &left_out.batch.lines()))
+            .and_then(|()| put(&at.with_extension("json"), &facts))
+            .map_err(|e| TrainError::Folder { path: at.clone(), reason: e.to_string() })?;
+        Ok(at)
     }
 
     fn write(&self, name: &str, value: &(impl Serialize + ?Sized)) -> Result<(), TrainError> {
