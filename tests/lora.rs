@@ -136,6 +136,27 @@ fn a_merged_folder_says_what_base_and_adapter_say() {
 }
 
 #[test]
+fn training_goes_on_with_a_given_adapter() {
+    let home = home();
+    let (base, adapter, merged) = (home.path("base"), home.path("adapter"), home.path("merged-to-go-on"));
+    said(&["merge", "--model", &base, "--adapter", &adapter, "--out", &merged]);
+    let (rows, out) = (home.path("rows.jsonl"), home.path("further"));
+    let sft = |out: &str, model: &[&str]| {
+        said(&[&["sft", "--data", &rows, "--out", out][..], model, &SFT].concat())
+    };
+    let further = sft(&out, &["--model", &base, "--adapter", &adapter]);
+    let whole = sft(&home.path("further-whole"), &["--model", &merged]);
+    let loss = |lines: &[Value]| lines[0]["loss"].as_f64().expect("a loss");
+    assert!((loss(&further) - loss(&whole)).abs() <= 1e-5, "{} {}", loss(&further), loss(&whole));
+    let settings =
+        |folder: &str| fs::read(Path::new(folder).join("adapter_config.json")).expect("peft's settings");
+    assert_eq!(settings(&out), settings(&adapter));
+    let factors =
+        |folder: &str| fs::read(Path::new(folder).join("adapter_model.safetensors")).expect("factors");
+    assert_ne!(factors(&out), factors(&adapter), "they learned");
+}
+
+#[test]
 fn commands_that_read_a_model_read_its_adapter() {
     let home = home();
     let (base, adapter) = (home.path("base"), home.path("adapter"));
@@ -213,6 +234,22 @@ fn a_run_that_trains_an_adapter_resumes_bit_for_bit_on_its_own_base_only() {
     fs::copy(Path::new(&other).join("model.safetensors"), Path::new(&base).join("model.safetensors"))
         .expect("copied");
     refused(2, "base: ", &resume);
+}
+
+#[test]
+fn a_bradley_terry_baseline_trains_an_adapter_too() {
+    let home = home();
+    let (base, run) = (home.path("base"), home.path("compared"));
+    let kind = ["--baseline", "bradley-terry", "--lora", "2,4,all", "--rl.optimizer.lr", "0.01"];
+    let start = ["train", "--model", &base, "--out", &run];
+    said(&[&start[..], &TRAIN, &kind].concat());
+    let bytes = fs::read(Path::new(&run).join("adapter/adapter_model.safetensors")).expect("factors");
+    let tensors = safetensors::SafeTensors::deserialize(&bytes).expect("a sound file");
+    let b = tensors.iter().filter(|(name, _)| name.contains("lora_B"));
+    assert!(
+        b.into_iter().all(|(_, factor)| factor.data().iter().any(|byte| *byte != 0)),
+        "all of them learned"
+    );
 }
 
 #[test]

@@ -24,3 +24,31 @@ pub fn scale(stream: &Stream, x: ViewMut<'_>, factor: f64) -> Result<(), OpError
         Device::Cuda(cuda) => match *cuda {},
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::device::{Device, DeviceChoice};
+    use crate::dims;
+    use crate::tensor::{DType, Tensor};
+
+    #[test]
+    fn every_element_is_multiplied_once_and_rounded_once() {
+        let stream = Stream::new(Device::open(DeviceChoice::Cpu, 3).expect("a CPU"));
+        let count = 3 * rows_per_task(1) + 31;
+        let values: Vec<f64> = (0..count).map(|i| f64::from((i * 37 % 251) as u32) - 125.0).collect();
+        for (dtype, spacing) in [(DType::F64, 52), (DType::F32, 23), (DType::BF16, 7)] {
+            let mut x = Tensor::zeros(dtype, dims![N: count]);
+            with_float!(dtype, T => {
+                let x = x.view_mut().host_mut::<T>().iter_mut();
+                x.zip(&values).for_each(|(x, value)| *x = T::store(Float::from_f64(*value)));
+            });
+            scale(&stream, x.view_mut(), 5.0 / 3.0).expect("host");
+            let half = 0.5_f64.powi(spacing);
+            let sound = |(x, value): (f64, &f64)| {
+                (x - value * (5.0 / 3.0)).abs() <= half * (value * (5.0 / 3.0)).abs()
+            };
+            assert!(x.view().to_f64().into_iter().zip(&values).all(sound), "{dtype:?}");
+        }
+    }
+}

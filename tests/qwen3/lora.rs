@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use patarm::checkpoint::{CheckpointError, Fault, Layout, LocalDisk, ModelFolder, Save, Scan};
 use patarm::qwen3::{Keep, LowRank, Model, ParamId};
 use patarm::tensor::{Arena, DType};
+use safetensors::SafeTensors;
 use serde_json::{Value, json};
 
 use super::golden::{Golden, apart, arena, stream};
@@ -169,7 +170,7 @@ fn a_merged_model_is_the_base_with_its_adapter_and_what_peft_merges() {
 }
 
 #[test]
-fn an_adapter_that_is_saved_and_read_back_has_its_bits() {
+fn a_saved_adapter_has_the_tensors_of_pefts_own_file_and_reads_back() {
     let mut arena = arena(&stream());
     let (golden, model) = adapted(CASES[0], DType::F32, &mut arena);
     let low = model.config.adapter.clone().expect("an adapter");
@@ -179,6 +180,13 @@ fn an_adapter_that_is_saved_and_read_back_has_its_bits() {
     let save = Save { layout: Layout::Adapter, ..Save::new(&config, &factors) };
     save.write(&LocalDisk, &path).expect("written");
     assert_eq!(Layout::of(&path), Layout::Adapter);
+    let bytes = |folder: &Path| std::fs::read(folder.join("adapter_model.safetensors")).expect("factors");
+    let (ours, pefts) = (bytes(&path), bytes(&saved_by_peft(CASES[0])));
+    let tensors = [&ours, &pefts].map(|file| SafeTensors::deserialize(file).expect("a sound file"));
+    assert_eq!(tensors[0].len(), tensors[1].len());
+    for (name, theirs) in tensors[1].iter() {
+        assert_eq!(tensors[0].tensor(name).expect("by peft's name"), theirs, "{name}");
+    }
     let again = opened(&path);
     assert_eq!(LowRank::of(&again).expect("its own settings"), low);
     let mut reread = golden.model_with(Some(low), DType::F32, &mut arena);

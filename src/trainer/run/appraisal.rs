@@ -50,7 +50,7 @@ impl Run<'_> {
     }
 
     /// After the last step: the weights of the best checkpoint by its validation pairs are judged on the held-out pairs, and
-    /// written as a model folder.
+    /// written as a model's folder, or an adapter's.
     ///
     /// # Errors
     /// When the checkpoint can't be read or the folder not be written; `Stopped`, and the same can be done again by a resumed run.
