@@ -1,4 +1,3 @@
-use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -10,8 +9,9 @@ use super::bad_rows::BadRows;
 use super::config::Overrides;
 use super::flags::{Flags, quoted};
 use super::judging::JudgingFlags;
-use super::model;
+use super::model::{self, Each};
 use super::output::{Output, print_out, say};
+use super::progress::Progress;
 use super::records::records;
 use super::score::rubrics;
 use super::train::DEMO;
@@ -24,7 +24,6 @@ use crate::qwen3::Model;
 use crate::report::{Estimate, Table};
 use crate::rollout::Sampler;
 use crate::rubric::RubricSet;
-use crate::tokenizer::ChatOptions;
 use crate::trainer::{self, Evaluated, Fit, TrainConfig, TrainError};
 
 /// Measure a judge: how often it scores the preferred response higher.
@@ -83,8 +82,7 @@ impl Evaluate {
         let rubric = rubrics(config.data.rubrics.as_deref(), own)?;
         let loaded = model::open(&self.model, &config.model, device)?;
         let (stream, model, tokenizer) = loaded.into_tokenizer()?;
-        let max_new_tokens = config.rollout.max_new_tokens;
-        let judge = Judge { rubric, tokenizer, chat: ChatOptions::default(), max_new_tokens };
+        let judge = config.judge(rubric, tokenizer)?;
         let mut out = self.out.as_deref().map(|path| Output::create(Some(path))).transpose()?;
         let prepared = prepare(&judge, &held_out, &model, config)?;
         let comparison = judge_all(&judge, &prepared, (&stream, &model), config)?;
@@ -109,10 +107,10 @@ fn prepare(
     model: &Model,
     config: &TrainConfig,
 ) -> Result<Vec<PreparedPair>> {
-    let room = model.rope.positions().saturating_sub(judge.max_new_tokens);
+    let room = model.rope.positions().saturating_sub(judge.longest());
     let prepared = fitting(judge, held_out, room, config)?;
     for (pair, prompt) in prepared.iter().flat_map(|p| p.prompts.iter().map(|prompt| (&p.pair, prompt))) {
-        model::fits(prompt, &config.rollout, model)
+        model::fits(prompt, judge.longest(), model)
             .map_err(|error| anyhow::Error::new(error).context(format!("pair {}", pair.id)))?;
     }
     Ok(prepared)
@@ -127,12 +125,17 @@ fn judge_all(
     let how = config.evaluation.judging(config.seed);
     let lengths: Vec<usize> =
         prepared.iter().flat_map(|pair| pair.prompts.each_ref().map(|prompt| prompt.len())).collect();
-    let each = (how.judgements.max(1) as usize, judge.max_new_tokens);
+    let each = Each::of(judge, how.judgements);
     let (_memory, engine) = model::engine((stream, model), &config.rollout, &lengths, each)?;
     let mut sampler = Sampler { stream, model, weights_version: 0, engine };
-    Ok(judge
-        .compare(&mut sampler, (prepared, 0), how, &mut |_, _| ControlFlow::Continue(()))
-        .map_err(TrainError::from)?)
+    let judgements = lengths.len() * how.judgements.max(1) as usize;
+    let mut progress = Progress::new(judgements);
+    let compared =
+        judge.compare(&mut sampler, (prepared, 0), how, &mut |done, tokens| progress.heard(done, tokens));
+    let comparison = compared.map_err(TrainError::from)?;
+    progress.batch(judgements, comparison.tokens);
+    progress.end();
+    Ok(comparison)
 }
 
 fn summary(evaluated: Evaluated, nulls: &[NullJudge]) -> Value {

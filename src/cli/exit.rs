@@ -83,6 +83,7 @@ fn code(error: &TrainError) -> u8 {
         }
         TrainError::Checkpoint(error) => of_checkpoint(error),
         TrainError::Judge(JudgeError::Tokenizer(_)) => MODEL,
+        TrainError::Judge(JudgeError::Thinking { .. } | JudgeError::Joined { .. }) => USAGE,
         TrainError::Preference(PreferenceError::Io { .. }) | TrainError::Metrics(_) => DISK,
         TrainError::Preference(_)
         | TrainError::Judge(_)

@@ -102,7 +102,7 @@ impl Generate {
         if let Some(text) = &self.prompt {
             let row = Row { id: None, prompt: Some(Said::Text(text.clone())), messages: None };
             let row = self.tokens(row, loaded.tokenizer()?)?;
-            model::fits(&row.1, &config.rollout, &loaded.model)?;
+            model::fits(&row.1, config.rollout.max_new_tokens, &loaded.model)?;
             let line = sample(&loaded, config, vec![row], 0)?.remove(0);
             let plain = self.out.is_none() && std::io::stdout().is_terminal();
             if plain { out.text(&line.text)? } else { out.line(&line)? }
@@ -112,7 +112,7 @@ impl Generate {
             let some = rows.take(ROWS).map(|row| {
                 let (place, row) = row?;
                 let row = self.tokens(row, loaded.tokenizer()?).with_context(|| place.clone())?;
-                model::fits(&row.1, &config.rollout, &loaded.model).with_context(|| place)?;
+                model::fits(&row.1, config.rollout.max_new_tokens, &loaded.model).with_context(|| place)?;
                 Ok(row)
             });
             let some = some.collect::<Result<Vec<_>>>()?;

@@ -19,6 +19,7 @@ mod model;
 mod observer;
 mod output;
 mod plan;
+mod progress;
 mod records;
 mod report;
 mod rows;

@@ -6,6 +6,7 @@ use anyhow::{Context, Result};
 use super::rows::InputError;
 use crate::checkpoint::{CheckpointError, ModelFolder};
 use crate::device::{Device, Stream};
+use crate::evaluation::{Judge, Spellings};
 use crate::qwen3::{Config, Model, kv_pool_dims};
 use crate::record::Rollout;
 use crate::rollout::{Engine, Limits, Request, Sampler};
@@ -15,6 +16,9 @@ use crate::trainer::{ModelConfig, RolloutConfig, TrainError};
 
 /// Most bytes of keys and values, unless one request alone needs more.
 const KV_BYTES: usize = 2 << 30;
+
+/// Targets whose probabilities are computed together.
+const TARGETS: usize = 64;
 
 /// A model that is read and never trained.
 pub(super) struct Loaded {
@@ -82,29 +86,47 @@ impl Loaded {
 #[error("the model's tokenizer: {0}")]
 pub(super) struct ModelError(String);
 
-/// Refuses a prompt that is empty, or that leaves the model no room to answer.
-pub(super) fn fits(prompt: &[TokenId], config: &RolloutConfig, model: &Model) -> Result<(), InputError> {
-    let longest = prompt.len() + config.max_new_tokens;
+/// Refuses a prompt that is empty, or that leaves the model no room for `answer` tokens.
+pub(super) fn fits(prompt: &[TokenId], answer: usize, model: &Model) -> Result<(), InputError> {
+    let longest = prompt.len() + answer;
     match model.rope.positions() {
         _ if prompt.is_empty() => Err(InputError::Form("the prompt is empty")),
-        _ if config.max_new_tokens == 0 => {
-            Err(InputError::Form("rollout.max_new_tokens is 0: nothing is asked for"))
-        }
+        _ if answer == 0 => Err(InputError::Form("rollout.max_new_tokens is 0: nothing is asked for")),
         room if longest > room => Err(InputError::TooLong { longest, room }),
         _ => Ok(()),
     }
 }
 
 /// Sizes for sampling from `model`: as configured, but no larger than these prompts can use.
-fn limits(
-    model: &Model,
-    config: &RolloutConfig,
-    prompts: &[usize],
-    (samples, max_new_tokens): (usize, usize),
-) -> Limits {
+fn limits(model: &Model, config: &RolloutConfig, prompts: &[usize], each: Each) -> Limits {
     let block = kv_pool_dims(&model.config, 1).count() * model.dtype.size();
     let blocks = config.kv_blocks.min((KV_BYTES / block).max(1));
-    Limits { blocks, ..config.limits() }.fitting(prompts, samples, max_new_tokens)
+    let mut limits = Limits { blocks, ..config.limits() }.fitting(prompts, each.samples, each.longest);
+    if each.tree > 0 {
+        let longest = prompts.iter().max().copied().unwrap_or(0) + each.longest;
+        limits.tokens = limits.tokens.max(longest + each.tree);
+        limits.sequences = limits.sequences.max(TARGETS.min(config.sequences));
+    }
+    limits
+}
+
+/// What one prompt can need.
+#[derive(Clone, Copy)]
+pub(super) struct Each {
+    /// Sequences drawn from it.
+    samples: usize,
+    /// Tokens of each.
+    longest: usize,
+    /// Rows of a pass for what may follow it, beside those of the sequence itself.
+    tree: usize,
+}
+
+impl Each {
+    /// So many judgements.
+    pub(super) fn of(judge: &Judge, judgements: u32) -> Self {
+        let tree = judge.spellings.as_ref().map_or(0, Spellings::rows);
+        Self { samples: judgements.max(1) as usize, longest: judge.longest(), tree }
+    }
 }
 
 /// Carves an engine, in memory of its own, that suits these prompts.
@@ -112,7 +134,7 @@ pub(super) fn engine(
     (stream, model): (&Stream, &Model),
     config: &RolloutConfig,
     prompts: &[usize],
-    each: (usize, usize),
+    each: Each,
 ) -> Result<(Arena, Engine)> {
     let limits = limits(model, config, prompts, each);
     let engine = |arena: &mut Arena| Engine::new(&model.config, model.dtype, limits, arena);
@@ -128,7 +150,7 @@ pub(super) fn generate(
 ) -> Result<Vec<Rollout>> {
     let prompts: Vec<usize> = requests.iter().map(|request| request.prompt.len()).collect();
     let most = |f: fn(&Request) -> usize| requests.iter().map(f).max().unwrap_or(1);
-    let each = (most(|r| r.seeds.len()), most(|r| r.max_new_tokens));
+    let each = Each { samples: most(|r| r.seeds.len()), longest: most(|r| r.max_new_tokens), tree: 0 };
     let (_memory, engine) = engine((stream, model), config, &prompts, each)?;
     let mut sampler = Sampler { stream, model, weights_version: 0, engine };
     Ok(sampler.generate(requests, &mut |_, _| ControlFlow::Continue(())).map_err(TrainError::from)?)

@@ -19,7 +19,6 @@ use crate::report::Table;
 use crate::rollout::Engine;
 use crate::rubric::RubricSet;
 use crate::tensor::{Arena, ArenaError};
-use crate::tokenizer::ChatOptions;
 use crate::trainer::{DataReport, Learner, Pass, Setup, TrainConfig, TrainError, TrainingData, carve};
 
 /// Shape of the embedded demo model.
@@ -69,7 +68,7 @@ fn print(config: &TrainConfig, device: Device) -> Result<ExitCode> {
     let (weights, learns) = (learner.model.learns().bytes(), learner.model.learns().count());
     let state: usize = learner.state().map(|(_, tensor)| tensor.bytes()).sum();
     let [model, phase] = arenas.map(|arena| arena.peak());
-    let drawn = judgements * config.rollout.max_new_tokens;
+    let drawn = judgements * config.rollout.most_drawn();
     let prompts = 2 * config.rl.pairs * config.data.max_prompt_tokens;
     let mut table = Table::new(["what", "needs"]);
     let mib = |bytes: usize| format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20));
@@ -113,12 +112,8 @@ fn bare_setup(config: &TrainConfig) -> Result<Setup> {
         Some(path) => shape(path)?.1,
     };
     model.adapter = config.low_rank()?;
-    let judge = Judge {
-        rubric: RubricSet::default(),
-        tokenizer: demo::tokenizer().map_err(TrainError::from)?,
-        chat: ChatOptions::default(),
-        max_new_tokens: config.rollout.max_new_tokens,
-    };
+    let tokenizer = demo::tokenizer().map_err(TrainError::from)?;
+    let judge = Judge::new(RubricSet::default(), tokenizer, config.rollout.most_drawn());
     let data = TrainingData::prepare(&judge, [Vec::new(), Vec::new()], String::new(), config)?;
     let (noticed, rejects) = (DataReport::default(), Vec::new());
     Ok(Setup { model, folder: None, judge, data, cold_start: Vec::new(), noticed, rejects })

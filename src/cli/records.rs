@@ -1,8 +1,8 @@
 use serde::Serialize;
 
-use crate::evaluation::{Comparison, JudgedPair, PreparedPair, Readings, Vote};
-use crate::reward::{Judgement, Standing};
-use crate::rubric::{Score, VerdictError};
+use crate::evaluation::{Comparison, Expected, JudgedPair, PreparedPair, Reading, Readings, Vote};
+use crate::reward::Standing;
+use crate::rubric::Score;
 
 /// What became of one pair, as a line of `evaluate --out`.
 #[derive(Debug, Serialize)]
@@ -27,6 +27,10 @@ struct JudgementRecord<'a> {
     sample: usize,
     /// One, or one for each response in the order shown.
     scores: Option<Vec<f64>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expected: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mass: Option<f64>,
     failure: Option<String>,
     text: &'a str,
 }
@@ -38,9 +42,12 @@ pub(super) fn records<'a>(
     vote: Vote,
 ) -> impl Iterator<Item = PairRecord<'a>> {
     pairs.iter().zip(&comparison.judged).enumerate().map(move |(place, (prepared, judged))| {
-        let JudgedPair { chosen, rejected, standing, orders, .. } = judged;
+        let JudgedPair { standing, orders, expected, .. } = judged;
         let vote = if orders.is_some() { Vote::Mean } else { vote };
-        let [chosen, rejected] = [chosen, rejected].map(|side: &Vec<Judgement>| vote.score(side));
+        let [chosen, rejected] = match expected {
+            Some(expected) => expected.each_ref().map(|side| Expected::mean(side)),
+            None => [&judged.chosen, &judged.rejected].map(|side| vote.score(side)),
+        };
         PairRecord {
             id: &prepared.pair.id,
             task: &prepared.pair.task,
@@ -54,33 +61,31 @@ pub(super) fn records<'a>(
 }
 
 fn judgements(readings: &Readings, place: usize) -> Vec<JudgementRecord<'_>> {
-    let mut all = Vec::new();
-    let mut add = |shown, sample, text, scores: Result<&[Score], &VerdictError>| {
-        all.push(JudgementRecord {
-            shown,
-            sample,
-            scores: scores.ok().map(|scores| scores.iter().map(|score| score.value()).collect()),
-            failure: scores.err().map(ToString::to_string),
-            text,
-        });
-    };
     match readings {
         Readings::Pointwise(readings) => {
-            for (shown, side) in ["chosen", "rejected"].into_iter().zip(&readings[place]) {
-                for (sample, reading) in side.iter().enumerate() {
-                    let verdict = reading.verdict.as_ref();
-                    add(shown, sample, &reading.text, verdict.map(|v| std::slice::from_ref(&v.score)));
-                }
-            }
+            let sides = ["chosen", "rejected"].into_iter().zip(&readings[place]);
+            sides.flat_map(|(shown, side)| all(shown, side, |verdict| vec![verdict.score])).collect()
         }
         Readings::Pairwise(readings) => {
-            for (shown, order) in ["chosen_first", "rejected_first"].into_iter().zip(&readings[place]) {
-                for (sample, reading) in order.iter().enumerate() {
-                    let verdict = reading.verdict.as_ref();
-                    add(shown, sample, &reading.text, verdict.map(|verdict| &verdict.scores[..]));
-                }
-            }
+            let orders = ["chosen_first", "rejected_first"].into_iter().zip(&readings[place]);
+            orders.flat_map(|(shown, order)| all(shown, order, |verdict| verdict.scores.to_vec())).collect()
         }
     }
-    all
+}
+
+fn all<'a, V>(
+    shown: &'static str,
+    readings: &'a [Reading<V>],
+    scores: impl Fn(&V) -> Vec<Score>,
+) -> Vec<JudgementRecord<'a>> {
+    let record = |(sample, reading): (usize, &'a Reading<V>)| JudgementRecord {
+        shown,
+        sample,
+        scores: reading.verdict.as_ref().ok().map(|v| scores(v).into_iter().map(Score::value).collect()),
+        expected: reading.expected.map(|expected| expected.score),
+        mass: reading.expected.map(|expected| expected.mass),
+        failure: reading.verdict.as_ref().err().map(ToString::to_string),
+        text: &reading.text,
+    };
+    readings.iter().enumerate().map(record).collect()
 }

@@ -1,4 +1,3 @@
-use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -13,16 +12,17 @@ use super::config::Overrides;
 use super::flags::{Flags, quoted};
 use super::items::{self, Item};
 use super::judging::JudgingFlags;
-use super::model;
+use super::model::{self, Each};
 use super::output::Output;
+use super::progress::Progress;
 use crate::device::{Device, Stream};
-use crate::evaluation::{Judge, Judging, Mode, PreparedPair, Reading, Readings, Subject, Vote};
+use crate::evaluation::{Expected, Judge, Judging, Mode, PreparedPair, Reading, Readings, Subject, Vote};
 use crate::preference::PreferencePair;
 use crate::qwen3::Model;
 use crate::reward::{Judgement, Standing};
-use crate::rollout::Sampler;
+use crate::rollout::{RolloutError, Sampler};
 use crate::rubric::{FailureKind, GeneratedCriterion, PairVerdict, Remark, RubricSet};
-use crate::tokenizer::{ChatOptions, TokenId};
+use crate::tokenizer::TokenId;
 use crate::trainer::{TrainConfig, TrainError};
 
 /// Responses, or pairs, that are judged together.
@@ -39,6 +39,8 @@ In, one row a line:  {\"prompt\": \"...\", \"response\": \"...\"}            wit
 Out, one line a judgement, in the rows' order:
   {\"id\", \"side\", \"task\", \"sample\", \"score\", \"voted\", \"mean\", \"failure\", \"text\", \"rubric\", \"remarks\"}
   score is null and failure says why where the judge kept to no grammar; voted and mean are over the row's valid scores.
+  With --reading expected there are two more, expected and mass: the mean over all scores that could stand there, each by its
+  probability, and the sum of these; voted is then the mean of expected over the row's judgements.
 With --mode pairwise rows are pairs, and a line is
   {\"id\", \"order\", \"task\", \"sample\", \"chosen\", \"rejected\", \"winner\", \"failure\", \"text\", \"rubric\", \"remarks\"}
   order says which response was shown first; chosen and rejected are this judgement's scores, winner is the pair's, over all.
@@ -73,12 +75,20 @@ struct Line<'a> {
     task: &'a str,
     sample: usize,
     score: Option<f64>,
+    #[serde(flatten)]
+    expected: Option<Weighed>,
     voted: Option<f64>,
     mean: Option<f64>,
     failure: Option<FailureKind>,
     text: &'a str,
     rubric: &'a [GeneratedCriterion],
     remarks: &'a [Remark],
+}
+
+#[derive(Serialize)]
+struct Weighed {
+    expected: f64,
+    mass: f64,
 }
 
 #[derive(Serialize)]
@@ -104,6 +114,7 @@ struct Bench<'a> {
     model: Model,
     how: Judging,
     out: Output,
+    progress: Progress,
 }
 
 impl Score {
@@ -131,10 +142,11 @@ impl Score {
         let rubric = rubrics(config.data.rubrics.as_deref(), RubricSet::builtin())?;
         let loaded = model::open(&self.model, &config.model, device)?;
         let (stream, model, tokenizer) = loaded.into_tokenizer()?;
-        let max_new_tokens = config.rollout.max_new_tokens;
-        let judge = Judge { rubric, tokenizer, chat: ChatOptions::default(), max_new_tokens };
+        let judge = config.judge(rubric, tokenizer)?;
         let out = Output::create(self.out.as_deref())?;
-        let mut bench = Bench { config, judge, stream, model, how, out };
+        let prompts = responses.len() + 2 * pairs.len();
+        let progress = Progress::new(prompts * how.judgements as usize);
+        let mut bench = Bench { config, judge, stream, model, how, out, progress };
         for (some, number) in responses.chunks(ROWS).zip(0..) {
             bench.responses(some, number * ROWS as u32)?;
         }
@@ -142,6 +154,7 @@ impl Score {
             bench.pairs(some, 2 * number * ROWS as u32)?;
         }
         bench.out.flush()?;
+        bench.progress.end();
         Ok(ExitCode::SUCCESS)
     }
 }
@@ -157,13 +170,14 @@ impl Bench<'_> {
             Ok(prompt)
         };
         let prompts = items.iter().map(prompt).collect::<Result<Vec<_>>>()?;
-        let (judge, how) = (&self.judge, self.how);
-        let rollouts = self.sampling(&prompts, |sampler| {
-            Ok(judge
-                .sample(sampler, (&prompts, first), how, &mut |_, _| ControlFlow::Continue(()))
-                .map_err(TrainError::from)?)
+        let (judge, how, progress) = (&self.judge, self.how, &self.progress);
+        let (readings, tokens) = self.sampling(&prompts, |sampler| {
+            let mut watch = |done, tokens| progress.heard(done, tokens);
+            let rollouts = judge.sample(sampler, (&prompts, first), how, &mut watch)?;
+            let tokens = rollouts.iter().map(|rollout| rollout.completion.len() as u64).sum();
+            Ok((judge.read_all(sampler, &rollouts)?, tokens))
         })?;
-        let readings: Vec<Reading> = rollouts.iter().map(|rollout| judge.read(rollout)).collect();
+        self.progress.batch(readings.len(), tokens);
         for (item, readings) in items.iter().zip(readings.chunks(how.judgements as usize)) {
             lines(item, readings, how.vote).try_for_each(|line| self.out.line(&line))?;
         }
@@ -181,12 +195,11 @@ impl Bench<'_> {
         };
         let prepared = pairs.iter().map(prepare).collect::<Result<Vec<_>>>()?;
         let prompts: Vec<_> = prepared.iter().flat_map(|pair| pair.prompts.iter().cloned()).collect();
-        let (judge, how) = (&self.judge, self.how);
+        let (judge, how, progress) = (&self.judge, self.how, &self.progress);
         let comparison = self.sampling(&prompts, |sampler| {
-            Ok(judge
-                .compare(sampler, (&prepared, first), how, &mut |_, _| ControlFlow::Continue(()))
-                .map_err(TrainError::from)?)
+            judge.compare(sampler, (&prepared, first), how, &mut |done, tokens| progress.heard(done, tokens))
         })?;
+        self.progress.batch(prompts.len() * how.judgements as usize, comparison.tokens);
         let Readings::Pairwise(readings) = &comparison.readings else { return Ok(()) };
         for ((pair, orders), judged) in pairs.iter().zip(readings).zip(&comparison.judged) {
             pair_lines(pair, orders, judged.standing).try_for_each(|line| self.out.line(&line))?;
@@ -195,20 +208,20 @@ impl Bench<'_> {
     }
 
     fn fits(&self, prompt: &[TokenId]) -> Result<()> {
-        Ok(model::fits(prompt, &self.config.rollout, &self.model)?)
+        Ok(model::fits(prompt, self.judge.longest(), &self.model)?)
     }
 
     /// Runs `f` with an engine that suits these prompts.
     fn sampling<T>(
         &self,
         prompts: &[Arc<[TokenId]>],
-        f: impl FnOnce(&mut Sampler<'_>) -> Result<T>,
+        f: impl FnOnce(&mut Sampler<'_>) -> Result<T, RolloutError>,
     ) -> Result<T> {
         let (stream, model) = (&self.stream, &self.model);
         let lengths: Vec<usize> = prompts.iter().map(|prompt| prompt.len()).collect();
-        let each = (self.how.judgements as usize, self.judge.max_new_tokens);
+        let each = Each::of(&self.judge, self.how.judgements);
         let (_memory, engine) = model::engine((stream, model), &self.config.rollout, &lengths, each)?;
-        f(&mut Sampler { stream, model, weights_version: 0, engine })
+        Ok(f(&mut Sampler { stream, model, weights_version: 0, engine }).map_err(TrainError::from)?)
     }
 }
 
@@ -222,7 +235,9 @@ pub(super) fn rubrics(folder: Option<&Path>, own: RubricSet) -> Result<RubricSet
 
 fn lines<'a>(item: &'a Item, readings: &'a [Reading], vote: Vote) -> impl Iterator<Item = Line<'a>> {
     let judgements: Vec<Judgement> = readings.iter().map(Reading::judgement).collect();
-    let (voted, mean) = (vote.score(&judgements), Vote::Mean.score(&judgements));
+    let expected: Vec<Expected> = readings.iter().filter_map(|reading| reading.expected).collect();
+    let voted = Expected::mean(&expected).or(vote.score(&judgements));
+    let mean = Vote::Mean.score(&judgements);
     readings.iter().enumerate().map(move |(sample, reading)| {
         let verdict = reading.verdict.as_ref();
         Line {
@@ -231,6 +246,7 @@ fn lines<'a>(item: &'a Item, readings: &'a [Reading], vote: Vote) -> impl Iterat
             task: &item.task,
             sample,
             score: verdict.ok().map(|verdict| verdict.score.value()),
+            expected: reading.expected.map(|e| Weighed { expected: e.score, mass: e.mass }),
             voted,
             mean,
             failure: verdict.err().map(|error| error.kind()),

@@ -6,6 +6,7 @@ use clap::Args;
 
 use super::config::Overrides;
 use super::flags::{Flags, quoted};
+use super::judging::ThinkingFlags;
 use super::lora::Lora;
 use super::observer::Terminal;
 use super::output::{print_out, say};
@@ -56,6 +57,8 @@ pub(super) struct Train {
     #[arg(long, value_name = "NAME", value_delimiter = ',', requires = "resume")]
     allow: Vec<String>,
     #[command(flatten)]
+    thought: ThinkingFlags,
+    #[command(flatten)]
     flags: Flags,
 }
 
@@ -70,7 +73,10 @@ impl Train {
         let demo = self.data.is_none() && self.model.is_none();
         let layers =
             if demo { [("the demo's settings", DEMO)] } else { [("what suits a user's own data", OWN)] };
+        let [thinking, budget] = self.thought.settings();
         let typed = [
+            thinking,
+            budget,
             ("data.path", quoted(&self.data)),
             ("model.path", quoted(&self.model)),
             ("data.skip_bad", self.skip_bad.map(|count| count.to_string())),

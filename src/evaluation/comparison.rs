@@ -2,7 +2,7 @@ use std::borrow::Borrow;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use super::{HeldOut, Judge, JudgeError, JudgedPair, Judging, Mode, PairJudgement, Reading};
+use super::{HeldOut, Judge, JudgeError, JudgedPair, Judging, Mode, PairJudgement, Reading, Vote};
 use crate::preference::PreferencePair;
 use crate::record::{Rollout, SeedKey};
 use crate::rollout::{RolloutError, Sampler};
@@ -91,42 +91,66 @@ impl Judge {
         let rollouts = self.sample(sampler, (&prompts, first), how, watch)?;
         let n = how.judgements.max(1) as usize;
         let readings = match how.mode {
-            Mode::Pointwise => Readings::Pointwise(two(&rollouts, n, |rollout| self.read(rollout))),
-            Mode::Pairwise => Readings::Pairwise(two(&rollouts, n, |rollout| self.read_pair(rollout))),
+            Mode::Pointwise => Readings::Pointwise(two(self.read_all(sampler, &rollouts)?, n)),
+            Mode::Pairwise => {
+                Readings::Pairwise(two(rollouts.iter().map(|r| self.read_pair(r)).collect(), n))
+            }
         };
-        let judged = readings.judged(pairs, how);
+        let judged = self.judged(&readings, pairs, how.vote);
         let tokens = rollouts.iter().map(|r| r.completion.len() as u64).sum();
         Ok(Comparison { held_out: HeldOut::of(&judged), readings, judged, tokens })
     }
 }
 
 /// The readings of every pair's two prompts, `n` each.
-fn two<R>(rollouts: &[Rollout], n: usize, read: impl Fn(&Rollout) -> R) -> Vec<[Vec<R>; 2]> {
-    let side = |side: &[Rollout]| side.iter().map(&read).collect();
-    rollouts.chunks_exact(2 * n).map(|pair| [side(&pair[..n]), side(&pair[n..])]).collect()
+fn two<R>(readings: Vec<R>, n: usize) -> Vec<[Vec<R>; 2]> {
+    let mut readings = readings.into_iter();
+    let pairs = readings.len() / (2 * n);
+    let mut side = || readings.by_ref().take(n).collect();
+    (0..pairs).map(|_| [side(), side()]).collect()
 }
 
-impl Readings {
-    fn judged(&self, pairs: &[PreparedPair], how: Judging) -> Vec<JudgedPair> {
+impl Judge {
+    /// Reads rollouts as judgements of one response each, with their expected scores where these are read.
+    ///
+    /// # Errors
+    /// As [`Judge::expect`].
+    pub fn read_all(
+        &self,
+        sampler: &mut Sampler<'_>,
+        rollouts: &[Rollout],
+    ) -> Result<Vec<Reading>, RolloutError> {
+        let mut readings: Vec<Reading> = rollouts.iter().map(|rollout| self.read(rollout)).collect();
+        self.expect(sampler, rollouts, &mut readings)?;
+        Ok(readings)
+    }
+
+    fn judged(&self, readings: &Readings, pairs: &[PreparedPair], vote: Vote) -> Vec<JudgedPair> {
         let tasks = pairs.iter().map(|prepared| prepared.pair.task.as_str());
-        match self {
-            Self::Pointwise(readings) => {
-                let side = |side: &Vec<Reading>| side.iter().map(Reading::judgement).collect();
-                let pair = |(task, sides): (&str, &[Vec<Reading>; 2])| {
-                    JudgedPair::alone(task, sides.each_ref().map(side), how.vote)
-                };
-                tasks.zip(readings).map(pair).collect()
+        match readings {
+            Readings::Pointwise(readings) => {
+                tasks.zip(readings).map(|(task, sides)| self.judged_alone(task, sides, vote)).collect()
             }
-            Self::Pairwise(readings) => {
+            Readings::Pairwise(readings) => {
                 let order = |order: &Vec<Reading<PairVerdict>>| -> Vec<PairJudgement> {
                     order.iter().map(Reading::scores).collect()
                 };
                 let pair = |(task, orders): (&str, &[Vec<Reading<PairVerdict>>; 2])| {
                     let orders = orders.each_ref().map(order);
-                    JudgedPair::side_by_side(task, orders.each_ref().map(Vec::as_slice), how.vote)
+                    JudgedPair::side_by_side(task, orders.each_ref().map(Vec::as_slice), vote)
                 };
                 tasks.zip(readings).map(pair).collect()
             }
         }
+    }
+
+    fn judged_alone(&self, task: &str, sides: &[Vec<Reading>; 2], vote: Vote) -> JudgedPair {
+        let judgements = |side: &Vec<Reading>| side.iter().map(Reading::judgement).collect();
+        let judged = JudgedPair::alone(task, sides.each_ref().map(judgements), vote);
+        if self.spellings.is_none() {
+            return judged;
+        }
+        let expected = |side: &Vec<Reading>| side.iter().filter_map(|reading| reading.expected).collect();
+        judged.by_expected(sides.each_ref().map(expected))
     }
 }

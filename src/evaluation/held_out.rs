@@ -2,13 +2,13 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{PairJudgement, Tally, Unread, Vote};
+use super::{Expected, PairJudgement, Tally, Unread, Vote, compare};
 use crate::report::Estimate;
 use crate::reward::{Judgement, ScoreCounts, Standing};
 use crate::rubric::FailureKind;
 
 /// A held-out pair with what its judgements say.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct JudgedPair {
     /// The pair's task.
     pub task: String,
@@ -20,13 +20,22 @@ pub struct JudgedPair {
     pub standing: Standing,
     /// Side by side: how it stands where it was shown first, and where the other was.
     pub orders: Option<[Standing; 2]>,
+    /// Expected scores of the chosen and of the rejected response, where they were read: then these were compared.
+    pub expected: Option<[Vec<Expected>; 2]>,
 }
 
 impl JudgedPair {
     /// A pair whose responses were judged alone.
     pub fn alone(task: &str, [chosen, rejected]: [Vec<Judgement>; 2], vote: Vote) -> Self {
         let standing = vote.standing(&chosen, &rejected);
-        Self { task: task.to_owned(), chosen, rejected, standing, orders: None }
+        Self { task: task.to_owned(), chosen, rejected, standing, orders: None, expected: None }
+    }
+
+    /// The same pair by expected scores: it stands as their means over each response's judgements stand.
+    #[must_use]
+    pub fn by_expected(self, expected: [Vec<Expected>; 2]) -> Self {
+        let [chosen, rejected] = expected.each_ref().map(|side| Expected::mean(side));
+        Self { standing: compare(chosen, rejected), expected: Some(expected), ..self }
     }
 
     /// A pair whose responses were judged side by side: with the chosen one first, then with the rejected one first.
@@ -42,7 +51,7 @@ impl JudgedPair {
         };
         let (chosen, rejected) = (side([0, 1]), side([1, 0]));
         let (standing, orders) = vote.both_orders(orders);
-        Self { task: task.to_owned(), chosen, rejected, standing, orders: Some(orders) }
+        Self { task: task.to_owned(), chosen, rejected, standing, orders: Some(orders), expected: None }
     }
 }
 
@@ -86,6 +95,8 @@ pub struct Findings {
     pub failures: BTreeMap<FailureKind, u64>,
     /// Side by side: what the order did.
     pub swaps: Option<Swaps>,
+    /// Expected scores read, and the sum of their masses.
+    pub masses: (u64, f64),
 }
 
 impl Findings {
@@ -101,6 +112,9 @@ impl Findings {
             if let Judgement::Failed(kind) = judgement {
                 *self.failures.entry(*kind).or_default() += 1;
             }
+        }
+        for expected in pair.expected.iter().flatten().flatten() {
+            self.masses = (self.masses.0 + 1, self.masses.1 + expected.mass);
         }
         if let Some(orders) = pair.orders {
             self.swaps.get_or_insert_default().count(orders);
@@ -124,6 +138,7 @@ impl Findings {
             score_entropy: finite(self.scores.entropy()),
             saturation: finite(self.scores.saturation()),
             flip_rate: self.swaps.and_then(|swaps| finite(swaps.flips as f64 / swaps.pairs as f64)),
+            score_mass: finite(self.masses.1 / self.masses.0 as f64),
             first_share: self.swaps.and_then(|swaps| Some(swaps.first.accuracy(Unread::LeftOut)?.value)),
         }
     }
@@ -161,6 +176,9 @@ pub struct Summary {
     /// Side by side: share of comparisons that the response shown first won, ties at half; 1/2 where the place means nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub first_share: Option<f64>,
+    /// Expected scores: mean probability that the judge goes on with a score at all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub score_mass: Option<f64>,
 }
 
 /// Findings over all held-out pairs, and for each task.

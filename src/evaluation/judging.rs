@@ -29,6 +29,17 @@ pub enum Vote {
     Majority,
 }
 
+/// What number a judgement of one response gives.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ScoreReading {
+    /// The score that it writes.
+    #[default]
+    Parsed,
+    /// The mean over all scores that it could have written there, each by its probability.
+    Expected,
+}
+
 /// How responses are judged for a comparison.
 #[derive(Clone, Copy, Debug)]
 pub struct Judging {

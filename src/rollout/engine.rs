@@ -87,12 +87,12 @@ pub enum RolloutError {
 /// Buffers and KV pool for sampling from a model of one shape.
 #[derive(Debug)]
 pub struct Engine {
-    limits: Limits,
-    buffers: Activations,
+    pub(super) limits: Limits,
+    pub(super) buffers: Activations,
     pool: Tensor,
-    picked: Tensor,
-    hidden: Tensor,
-    logits: Tensor,
+    pub(super) picked: Tensor,
+    pub(super) hidden: Tensor,
+    pub(super) logits: Tensor,
 }
 
 impl Engine {

@@ -3,11 +3,15 @@
 //! and its sampling parameters alone, never on what shares its batch.
 
 mod blocks;
+mod branches;
 mod engine;
 mod sampler;
 mod sequence;
 mod thought;
+mod tree;
 
+pub use branches::Branches;
 pub use engine::{Engine, Limits, Request, RolloutError};
 pub use sampler::Sampler;
 pub use thought::Thought;
+pub use tree::TokenTree;

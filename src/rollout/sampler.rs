@@ -1,6 +1,6 @@
 use std::ops::ControlFlow;
 
-use super::{Engine, Request, RolloutError};
+use super::{Branches, Engine, Request, RolloutError};
 use crate::device::Stream;
 use crate::qwen3::Model;
 use crate::record::Rollout;
@@ -30,5 +30,17 @@ impl Sampler<'_> {
         watch: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
     ) -> Result<Vec<Rollout>, RolloutError> {
         self.engine.generate(self.stream, self.model, self.weights_version, requests, watch)
+    }
+
+    /// Log-probability of every continuation of every one of `all`, teacher-forced.
+    ///
+    /// # Errors
+    /// As [`Engine::log_probabilities`].
+    pub fn log_probabilities(
+        &mut self,
+        temperature: f32,
+        all: &[Branches],
+    ) -> Result<Vec<Vec<f64>>, RolloutError> {
+        self.engine.log_probabilities((self.stream, self.model), temperature, all)
     }
 }

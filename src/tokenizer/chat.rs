@@ -1,3 +1,4 @@
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::codec::Tokenizer;
@@ -16,7 +17,8 @@ pub enum GenerationPrompt {
 }
 
 /// Whether the model is to think before it answers, where its template knows the difference.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Thinking {
     /// Left to the model (`enable_thinking=true`: Qwen3 writes its own `<think>`).
     On,

@@ -4,12 +4,14 @@ use serde::{Deserialize, Serialize};
 
 use super::{AlarmConfig, Baseline, GuardConfig, RlConfig, TrainError};
 use crate::checkpoint::Scan;
-use crate::evaluation::{Judging, Mode, Vote};
+use crate::evaluation::{Judge, Judging, Mode, ScoreReading, Vote};
 use crate::optimizer::OptimizerConfig;
 use crate::qwen3::LowRank;
 use crate::record::Sampling;
 use crate::report::MetricNames;
 use crate::reward::{ParConfig, ParConfigError};
+use crate::rubric::RubricSet;
+use crate::tokenizer::{Thinking, Tokenizer};
 
 /// Everything that a run depends on. `--print-config` prints it merged; the run folder keeps it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -137,8 +139,12 @@ pub struct SftConfig {
 pub struct RolloutConfig {
     /// Judgements of each response, n. At least 2. Default 8.
     pub samples: u32,
-    /// Longest judgement, tokens. Default 64.
+    /// Longest judgement, tokens; a thought before it does not count. Default 64.
     pub max_new_tokens: usize,
+    /// Whether the judge thinks before it judges: `off` (default) or `on`, for models whose chat template knows the difference.
+    pub thinking: Thinking,
+    /// Most tokens of a thought; then it is ended by force, in tokens that no loss weighs. Default 512.
+    pub thinking_budget: usize,
     /// How tokens are drawn. Default T = 1 without truncation: on-policy to the bit.
     pub sampling: Sampling,
     /// Tokens of one forward pass of prefill. Default 4096.
@@ -167,8 +173,18 @@ pub struct EvaluationConfig {
     pub mode: Mode,
     /// How several judgements become one: `mean` (default) or `majority`.
     pub vote: Vote,
+    /// What a judgement of one response says: the score that it writes (`parsed`, default), or the mean over all scores that it
+    /// could have written there, each by its probability (`expected`).
+    pub reading: ScoreReading,
     /// Pairs whose judgements are kept as samples. Default 12.
     pub samples: usize,
+}
+
+impl RolloutConfig {
+    /// Tokens that one judgement draws at most: its thought, with the tag that opens it, and its answer.
+    pub fn most_drawn(&self) -> usize {
+        self.max_new_tokens + if self.thinking == Thinking::On { 1 + self.thinking_budget } else { 0 }
+    }
 }
 
 impl EvaluationConfig {
@@ -176,6 +192,11 @@ impl EvaluationConfig {
         if baseline.is_some() && self.mode == Mode::Pairwise {
             let reason = "a Bradley-Terry reward is of one response: leave it \"pointwise\"".into();
             return Err(TrainError::Config { setting: "evaluation.mode", reason });
+        }
+        if self.reading == ScoreReading::Expected && (self.mode, self.vote) != (Mode::Pointwise, Vote::Mean) {
+            let reason = "an expected score is of one response, and several are averaged: it needs \
+                          evaluation.mode = \"pointwise\" and evaluation.vote = \"mean\"";
+            return Err(TrainError::Config { setting: "evaluation.reading", reason: reason.into() });
         }
         Ok(())
     }
@@ -223,9 +244,24 @@ impl TrainConfig {
             }
         }
         if self.rl.loss.constant == 0 {
-            self.rl.loss.constant = self.rollout.max_new_tokens;
+            self.rl.loss.constant = self.rollout.most_drawn();
         }
         self
+    }
+
+    /// A judge that answers as these settings say.
+    ///
+    /// # Errors
+    /// When the model can't think, or its scores can't be weighed, and that is asked for.
+    pub fn judge(&self, rubric: RubricSet, tokenizer: Tokenizer) -> Result<Judge, TrainError> {
+        let mut judge = Judge::new(rubric, tokenizer, self.rollout.max_new_tokens);
+        if self.rollout.thinking == Thinking::On {
+            judge = judge.thinking(self.rollout.thinking_budget)?;
+        }
+        Ok(match self.evaluation.reading {
+            ScoreReading::Parsed => judge,
+            ScoreReading::Expected => judge.expecting()?,
+        })
     }
 
     /// Checks the settings of reward, advantages, loss and optimizers.
@@ -291,6 +327,8 @@ impl Default for RolloutConfig {
         Self {
             samples: 8,
             max_new_tokens: 64,
+            thinking: Thinking::Off,
+            thinking_budget: 512,
             sampling: Sampling::default(),
             tokens_per_pass: 4096,
             sequences: 512,
@@ -309,6 +347,7 @@ impl Default for EvaluationConfig {
             judgements: 4,
             mode: Mode::Pointwise,
             vote: Vote::Mean,
+            reading: ScoreReading::Parsed,
             samples: 12,
         }
     }

@@ -11,7 +11,7 @@ use crate::preference::RowError;
 use crate::qwen3::Config;
 use crate::rubric::RubricSet;
 use crate::tensor::DType;
-use crate::tokenizer::{ChatOptions, Tokenizer};
+use crate::tokenizer::{Thinking, Tokenizer};
 
 /// Shape of the embedded demo model.
 const DEMO_MODEL: &str = include_str!("../../models/demo/config.json");
@@ -58,9 +58,7 @@ impl Setup {
             None => (Config::parse(DEMO_MODEL)?, None, demo::tokenizer()?),
         };
         model.adapter = config.low_rank()?;
-        let max_new_tokens = config.rollout.max_new_tokens;
-        let judge =
-            Judge { rubric: rubrics(config)?, tokenizer, chat: ChatOptions::default(), max_new_tokens };
+        let judge = config.judge(rubrics(config)?, tokenizer)?;
         let Pairs { splits, hash, mut noticed, rejects } = Pairs::read(config)?;
         let data = TrainingData::prepare(&judge, splits, hash, config)?;
         if config.data.path.is_some() {
@@ -75,7 +73,7 @@ impl Setup {
 
     fn check(&self, config: &TrainConfig) -> Result<(), TrainError> {
         let refuse = |setting, reason| Err(TrainError::Config { setting, reason });
-        let longest = config.data.max_prompt_tokens + config.rollout.max_new_tokens;
+        let longest = config.data.max_prompt_tokens + self.judge.longest();
         let known = self.judge.tokenizer.vocab_size();
         match () {
             () if longest > self.model.positions => {
@@ -94,6 +92,10 @@ impl Setup {
             () if config.sft.steps > 0 && self.cold_start.is_empty() => {
                 refuse("sft.steps", "there is nothing to read: set it to 0".into())
             }
+            () if config.sft.steps > 0 && config.rollout.thinking == Thinking::On => refuse(
+                "rollout.thinking",
+                "the cold start teaches judgements without a thought: set sft.steps to 0".into(),
+            ),
             () if config.rollout.samples < 2 => refuse("rollout.samples", "a group needs at least 2".into()),
             () => Ok(()),
         }
@@ -102,7 +104,7 @@ impl Setup {
     /// Longest sequence that the run can meet, tokens.
     pub fn positions(&self, config: &TrainConfig) -> usize {
         let longest = self.cold_start.iter().map(|row| row.prompt.len() + row.completion.len());
-        longest.max().unwrap_or(0).max(config.data.max_prompt_tokens + config.rollout.max_new_tokens)
+        longest.max().unwrap_or(0).max(config.data.max_prompt_tokens + self.judge.longest())
     }
 }
 

@@ -5,7 +5,7 @@ use std::fs;
 use patarm::evaluation::{Judge, Mode};
 use patarm::preference::{PreferencePair, contamination};
 use patarm::rubric::RubricSet;
-use patarm::tokenizer::{ChatOptions, Message, Role, TokenId};
+use patarm::tokenizer::{Message, Role, TokenId};
 use patarm::trainer::{Fit, Overlong, fit};
 use serde_json::{Value, json};
 
@@ -15,7 +15,7 @@ const SHORT: [&str; 2] = ["--rollout.max_new_tokens", "4"];
 
 fn judge() -> Judge {
     let (rubric, tokenizer) = (RubricSet::builtin(), patarm::demo::tokenizer().unwrap());
-    Judge { rubric, tokenizer, chat: ChatOptions::default(), max_new_tokens: 4 }
+    Judge::new(rubric, tokenizer, 4)
 }
 
 /// Fourteen words that nobody else uses.

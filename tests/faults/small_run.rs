@@ -10,7 +10,6 @@ use patarm::device::{Device, DeviceChoice, Stream};
 use patarm::evaluation::Judge;
 use patarm::qwen3::Config;
 use patarm::report::{Origin, Row};
-use patarm::tokenizer::ChatOptions;
 use patarm::trainer::sft::SftRow;
 use patarm::trainer::{
     Allowed, Clock, DataReport, Evaluated, Observer, Progress, Resume, Run, RunFolder, Setup, TrainConfig,
@@ -61,7 +60,7 @@ pub(crate) fn new_setup() -> Setup {
     let (tokenizer, model) = (demo::tokenizer().unwrap(), Config::parse(SHAPE).unwrap());
     assert!(tokenizer.vocab_size() <= model.vocabulary);
     let (rubric, max_new_tokens) = (demo::rubrics(), config.rollout.max_new_tokens);
-    let judge = Judge { rubric, tokenizer, chat: ChatOptions::default(), max_new_tokens };
+    let judge = Judge::new(rubric, tokenizer, max_new_tokens);
     let train = demo::pairs(1, demo::Split::Train, 8);
     let rest = demo::pairs(0, demo::Split::HeldOut, 4);
     let hash = preference::data_hash(train.iter().chain(&rest)).to_hex().to_string();

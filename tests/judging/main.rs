@@ -1,10 +1,14 @@
 //! `score` and `evaluate` as a person runs them, with a judge whose verdicts are known: it has learnt them by heart.
 
+mod expected;
+mod thinking;
+
 use std::fs;
 use std::path::Path;
 use std::process::Output;
 use std::sync::OnceLock;
 
+use patarm::tokenizer::Tokenizer;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -87,32 +91,39 @@ fn verdict(scores: &str) -> String {
     format!("<rubric>a: b (1)</rubric><eval>a: c</eval><score>{scores}</score>")
 }
 
-/// One judge for all tests, taught by `patarm sft`.
+/// A folder with fresh weights, tasks and pairs.
+fn untaught(tokenizer: &Tokenizer) -> Home {
+    let home = Home(TempDir::new().expect("a temporary folder"));
+    let source = home.path("source");
+    fs::create_dir(&source).and_then(|()| fs::create_dir(home.path("tasks"))).expect("new folders");
+    tokenizer.save(Path::new(&source)).expect("the folder is writable");
+    home.file("source/config.json", &shape(tokenizer.vocab_size()));
+    home.file("tasks/chat.toml", TASK);
+    home.file("pairs.jsonl", PAIRS);
+    patarm(&["init", "--config", &source, "--seed", "7", &home.path("fresh")]);
+    home
+}
+
+/// The same with a judge that `patarm sft` taught.
+fn teach(tokenizer: &Tokenizer) -> Home {
+    let home = untaught(tokenizer);
+    let row = |(prompt, scores): (&str, &str)| {
+        let turn = |role: &str, content: &str| json!([{ "role": role, "content": content }]);
+        json!({ "prompt": turn("user", prompt), "completion": turn("assistant", &verdict(scores)) })
+    };
+    let rows: Vec<String> = LEARNT.map(|learnt| row(learnt).to_string()).into();
+    let rows = home.file("rows.jsonl", &rows.join("\n"));
+    let [fresh, judge] = ["fresh", "judge"].map(|name| home.path(name));
+    let how = ["--sft.steps", "300", "--sft.rows", "11", "--sft.optimizer.lr", "0.01"];
+    let taught = patarm(&[&["sft", "--model", &fresh, "--data", &rows, "--out", &judge], &how[..]].concat());
+    assert!(taught.status.success(), "{}", String::from_utf8_lossy(&taught.stderr));
+    home
+}
+
+/// One judge for all tests.
 fn home() -> &'static Home {
     static HOME: OnceLock<Home> = OnceLock::new();
-    HOME.get_or_init(|| {
-        let home = Home(TempDir::new().expect("a temporary folder"));
-        let source = home.path("source");
-        fs::create_dir(&source).and_then(|()| fs::create_dir(home.path("tasks"))).expect("new folders");
-        let tokenizer = patarm::demo::tokenizer().expect("the demo's tokenizer");
-        tokenizer.save(Path::new(&source)).expect("the folder is writable");
-        home.file("source/config.json", &shape(tokenizer.vocab_size()));
-        home.file("tasks/chat.toml", TASK);
-        home.file("pairs.jsonl", PAIRS);
-        let row = |(prompt, scores): (&str, &str)| {
-            let turn = |role: &str, content: &str| json!([{ "role": role, "content": content }]);
-            json!({ "prompt": turn("user", prompt), "completion": turn("assistant", &verdict(scores)) })
-        };
-        let rows: Vec<String> = LEARNT.map(|learnt| row(learnt).to_string()).into();
-        let rows = home.file("rows.jsonl", &rows.join("\n"));
-        let [fresh, judge] = ["fresh", "judge"].map(|name| home.path(name));
-        patarm(&["init", "--config", &source, "--seed", "7", &fresh]);
-        let how = ["--sft.steps", "300", "--sft.rows", "11", "--sft.optimizer.lr", "0.01"];
-        let taught =
-            patarm(&[&["sft", "--model", &fresh, "--data", &rows, "--out", &judge], &how[..]].concat());
-        assert!(taught.status.success(), "{}", String::from_utf8_lossy(&taught.stderr));
-        home
-    })
+    HOME.get_or_init(|| teach(&patarm::demo::tokenizer().expect("the demo's tokenizer")))
 }
 
 fn column<'a>(lines: &'a [Value], name: &str) -> Vec<&'a Value> {
