@@ -2,6 +2,10 @@
 
 #![allow(clippy::unwrap_used, reason = "what a helper cannot do fails its test")]
 
+#[path = "method/golden.rs"]
+mod golden;
+#[path = "method/rewards.rs"]
+mod rewards;
 #[path = "faults/small_run.rs"]
 #[allow(dead_code, reason = "shared with the conformance table")]
 mod small_run;

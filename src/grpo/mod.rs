@@ -5,6 +5,7 @@ mod batch;
 mod config;
 mod evaluate;
 mod loss;
+mod reward_kl;
 
 use crate::ops::OpError;
 
@@ -15,6 +16,7 @@ pub use batch::{
 pub use config::{DeadGroups, LossConfig};
 pub use evaluate::{Measured, evaluate, supervised};
 pub use loss::{Loss, Variant, sequence_mean, sum_over_constant, token_mean};
+pub use reward_kl::RewardKl;
 
 /// Refuses the first setting that does not fit, of (name, value, whether it fits, what it must be).
 fn refuse(settings: &[(&'static str, f64, bool, &'static str)]) -> Result<(), GrpoError> {

@@ -1,6 +1,8 @@
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use super::SoftOverlong;
+
 /// The margin function f: what a judgement earns for a margin d > 0 over the other side's mean, in score points. PAR's
 /// paper grades it without giving the numbers; the defaults are this project's own.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -116,6 +118,8 @@ pub struct ParConfig {
     pub format: FormatReward,
     /// `penalised` (default) or `masked`.
     pub cut_off: CutOff,
+    /// What long judgements lose beside that; nothing by default.
+    pub overlong: SoftOverlong,
 }
 
 /// A setting of [`ParConfig`] is out of its range.
@@ -152,7 +156,10 @@ impl ParConfig {
         let FormatReward { bad_content, broken_tags } = self.format;
         within("format.bad_content", bad_content, bad_content <= 0.0, "a finite number not above 0")?;
         let order = "finite and not above format.bad_content";
-        within("format.broken_tags", broken_tags, broken_tags <= bad_content, order)
+        within("format.broken_tags", broken_tags, broken_tags <= bad_content, order)?;
+        let SoftOverlong { cache, limit, most } = self.overlong;
+        within("overlong.most", most, most >= 0.0, "a finite number not below 0")?;
+        within("overlong.cache", cache as f64, cache <= limit, "at most overlong.limit")
     }
 }
 

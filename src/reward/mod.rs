@@ -5,11 +5,13 @@
 
 mod config;
 mod judgement;
+mod overlong;
 mod par;
 mod stats;
 
 pub use crate::rubric::Score;
 pub use config::{CutOff, FormatReward, Margin, ParConfig, ParConfigError};
 pub use judgement::{Judgement, read, read_pair};
+pub use overlong::SoftOverlong;
 pub use par::{Outcome, PairRewards, Reward, Standing, par, standing};
 pub use stats::{RewardStats, ScoreCounts};

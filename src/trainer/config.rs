@@ -231,8 +231,8 @@ pub struct CheckpointConfig {
 }
 
 impl TrainConfig {
-    /// Fills in what follows from other settings: a cosine that names no last step ends with its phase's last update, and dr_grpo without a
-    /// constant divides by the longest judgement.
+    /// Fills in what follows from other settings: a cosine that names no last step ends with its phase's last update; dr_grpo without a
+    /// constant and the soft penalty without a limit take the longest judgement.
     #[must_use]
     pub fn resolved(mut self) -> Self {
         let updates = self.rl.steps.saturating_mul(self.rl.updates());
@@ -243,8 +243,11 @@ impl TrainConfig {
                 optimizer.schedule.total_steps = steps;
             }
         }
-        if self.rl.loss.constant == 0 {
-            self.rl.loss.constant = self.rollout.most_drawn();
+        let most = self.rollout.most_drawn();
+        for longest in [&mut self.rl.loss.constant, &mut self.reward.overlong.limit] {
+            if *longest == 0 {
+                *longest = most;
+            }
         }
         self
     }

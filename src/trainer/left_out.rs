@@ -3,7 +3,7 @@ use serde::Serialize;
 use super::sft::SftRow;
 use crate::evaluation::{PreparedPair, Reading};
 use crate::record::{JudgedRollout, Rollout, Side};
-use crate::reward::PairRewards;
+use crate::reward::Reward;
 
 /// A batch whose update was left out, for whoever looks for the reason. Numbers that are not finite are `null` in its file.
 #[derive(Clone, Debug, Serialize)]
@@ -58,17 +58,16 @@ pub(super) fn judged(
     pairs: &[&PreparedPair],
     rollouts: &[Rollout],
     readings: &[Reading],
-    rewards: &[PairRewards],
+    rewards: &[Option<Reward>],
 ) -> Vec<JudgedRollout> {
-    let outcomes = rewards.iter().flat_map(|pair| pair.chosen.iter().chain(&pair.rejected));
-    let each = rollouts.iter().zip(readings).zip(outcomes);
-    let judged = each.map(|((rollout, reading), outcome)| JudgedRollout {
+    let each = rollouts.iter().zip(readings).zip(rewards);
+    let judged = each.map(|((rollout, reading), reward)| JudgedRollout {
         pair: pairs[rollout.group as usize / 2].pair.id.clone(),
         side: if rollout.group % 2 == 0 { Side::Chosen } else { Side::Rejected },
         text: reading.text.clone(),
         score: reading.judgement().score().map(|score| score.value()),
         failure: reading.verdict.as_ref().err().map(|error| error.kind().name().to_owned()),
-        reward: outcome.reward().map(|reward| reward.0),
+        reward: reward.map(|reward| reward.0),
         rollout: rollout.clone(),
     });
     judged.collect()

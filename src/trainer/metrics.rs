@@ -39,6 +39,7 @@ pub(super) fn reinforcement(report: &StepReport, step: u64, (began, now): (f64, 
     let gap = updates.first().map_or(0.0, |first| first.sums.largest_gap);
     let (seconds, tokens) = (now - began, sums.tokens.max(1) as f64);
     let cut_off = rewards.failures.get(&FailureKind::CutOff).copied().unwrap_or_default();
+    let drawn = (report.tokens + report.redrawn.tokens) as f64;
     let row = Row::new(step, "rl", now)
         .with("reward", rewards.mean_reward())
         .with("score/mean", rewards.scores.mean())
@@ -51,6 +52,8 @@ pub(super) fn reinforcement(report: &StepReport, step: u64, (began, now): (f64, 
         .with("failure_rate", rewards.failure_rate())
         .with("masked", rewards.masked as f64 / rewards.judgements().max(1) as f64)
         .with("frac_reward_zero_std", counts.equal as f64 / counts.groups.max(1) as f64)
+        .with("groups/resampled", report.redrawn.groups as f64)
+        .with("reward/kl_penalty", report.kl_penalty)
         .with("loss", sums.loss / updates.len() as f64)
         .with("kl", sums.kl_estimate / tokens)
         .with("entropy", sums.token_entropy / tokens)
@@ -63,8 +66,8 @@ pub(super) fn reinforcement(report: &StepReport, step: u64, (began, now): (f64, 
         .with("completions/mean_length", report.tokens as f64 / rewards.judgements().max(1) as f64)
         .with("completions/max_length", report.longest as f64)
         .with("completions/clipped_ratio", cut_off as f64 / rewards.judgements().max(1) as f64)
-        .with("tokens", report.tokens as f64)
-        .with("tokens_per_second", report.tokens as f64 / seconds)
+        .with("tokens", drawn)
+        .with("tokens_per_second", drawn / seconds)
         .with("step_time", seconds);
     let row = rewards.failures.iter().fold(row, |row, (kind, count)| {
         row.with(format!("failures/{}", kind.name()), *count as f64 / rewards.judgements().max(1) as f64)

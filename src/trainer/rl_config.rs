@@ -1,7 +1,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{PassLimits, TrainError};
-use crate::grpo::{AdvantageConfig, LossConfig};
+use crate::grpo::{AdvantageConfig, LossConfig, RewardKl};
 use crate::optimizer::OptimizerConfig;
 use crate::qwen3::Keep;
 
@@ -11,6 +11,21 @@ use crate::qwen3::Keep;
 pub enum Baseline {
     /// A scalar reward, trained by -ln sigmoid(chosen - rejected).
     BradleyTerry,
+}
+
+/// The model that KL terms hold the policy to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Reference {
+    /// There is none, and no KL term either.
+    None {},
+    /// The weights before the first step of reinforcement learning.
+    Frozen {},
+    /// These at first, and the policy's own after every so many steps.
+    Synchronised {
+        /// Steps, at least 1.
+        every: u64,
+    },
 }
 
 /// Reinforcement learning.
@@ -28,6 +43,14 @@ pub struct RlConfig {
     pub epochs: usize,
     /// Updates of one pass over a step's judgements, each on as many pairs in their order: a divisor of `pairs`. Default 1.
     pub minibatches: usize,
+    /// How often a group without an advantage is judged anew, at most 100 times, before it is left as it is. Default 0. (What is
+    /// said of rewards, scores and failures is of the first judgements.)
+    pub resample: u32,
+    /// `{ kind = "none" | "frozen" | "synchronised", every = steps }`. Default frozen; it takes memory only where a KL term asks for
+    /// it.
+    pub reference: Reference,
+    /// The KL to the reference as part of the reward; nothing by default.
+    pub reward_kl: RewardKl,
     /// From rewards to advantages.
     pub advantage: AdvantageConfig,
     /// Normalisation, clipping, KL, entropy.
@@ -54,6 +77,9 @@ impl Default for RlConfig {
             pairs: 32,
             epochs: 1,
             minibatches: 1,
+            resample: 0,
+            reference: Reference::Frozen {},
+            reward_kl: RewardKl::default(),
             advantage: AdvantageConfig::default(),
             loss: LossConfig::default(),
             optimizer: OptimizerConfig::default(),
@@ -83,9 +109,29 @@ impl RlConfig {
             );
             return refuse("rl.minibatches", reason);
         }
+        if self.resample > 100 {
+            return refuse("rl.resample", format!("{}: at most 100", self.resample));
+        }
+        match self.reference {
+            Reference::None {} if self.asks_reference() => {
+                let reason =
+                    "none, but rl.loss.kl or rl.reward_kl.coefficient is not 0: take frozen or synchronised";
+                return refuse("rl.reference", reason.into());
+            }
+            Reference::Synchronised { every: 0 } => {
+                return refuse("rl.reference.every", "0: at least 1 step".into());
+            }
+            _ => {}
+        }
+        self.reward_kl.check()?;
         self.advantage.check()?;
         self.loss.check()?;
         Ok(self.optimizer.check()?)
+    }
+
+    /// Whether a KL term asks for the reference.
+    pub fn asks_reference(&self) -> bool {
+        self.loss.kl != 0.0 || self.reward_kl.coefficient != 0.0
     }
 
     /// Optimizer updates of a step; the baseline makes one.

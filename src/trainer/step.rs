@@ -1,19 +1,17 @@
 //! One step of the method, from preference pairs to updated weights, in the order of the data path.
 
-use super::learner::{Learner, Pass, PassLimits, log_probabilities};
+use super::learner::{Learner, Pass, PassLimits};
+use super::sampling::{self, Redrawn, Sampled};
 use super::updates::{self, Updated};
-use super::{Gate, RlConfig, RolloutConfig, Stop, TrainError, left_out};
-use crate::evaluation::{Judge, PreparedPair, Reading};
-use crate::grpo::{
-    self, Advantage, Counts, Group, GroupAdvantages, Life, LossConfig, Rewarded, Scored, Sharing,
-};
+use super::{Gate, RlConfig, RolloutConfig, Stop, TrainError, credit, left_out, reference};
+use crate::evaluation::{Judge, PreparedPair};
+use crate::grpo::Counts;
 use crate::ops::grpo_loss::LossSums;
-use crate::ops::head;
 use crate::optimizer::{Measure, Update};
-use crate::qwen3::{Keep, Model};
-use crate::record::{JudgedRollout, Rollout, SeedKey};
-use crate::reward::{self, Judgement, Outcome, PairRewards, ParConfig, RewardStats};
-use crate::rollout::{Engine, Limits, Request, Sampler};
+use crate::qwen3::Model;
+use crate::record::{JudgedRollout, Rollout};
+use crate::reward::{ParConfig, RewardStats};
+use crate::rollout::{Engine, Limits};
 use crate::tensor::{Arena, ArenaError};
 
 /// What a step needs beside the weights it trains.
@@ -40,11 +38,15 @@ pub struct Method<'a> {
 pub struct StepReport {
     /// Rewards, scores and failures of all judgements.
     pub rewards: RewardStats,
+    /// What the KL term takes from a reward, on average.
+    pub kl_penalty: f64,
+    /// Groups that were judged anew, and the tokens of judgements that were given up for that.
+    pub redrawn: Redrawn,
     /// Groups, sequences, targets, packed rows.
     pub counts: Counts,
     /// What each update came to.
     pub updates: Vec<Updated>,
-    /// Tokens drawn.
+    /// Tokens of the judgements that were learned from.
     pub tokens: usize,
     /// Longest judgement, tokens.
     pub longest: usize,
@@ -63,29 +65,27 @@ pub fn step(
     step: u64,
     memory: &mut Arena,
 ) -> Result<StepReport, TrainError> {
-    let requests = requests(method, pairs, step);
-    let rollouts = sample(learner, method, &requests, memory)?;
-    let readings: Vec<Reading> = rollouts.iter().map(|rollout| method.judge.read(rollout)).collect();
-    let judgements: Vec<Judgement> = readings.iter().map(Reading::judgement).collect();
-    let (rewards, stats) = rewards(method, &judgements);
-    let lengths = rollouts.iter().map(|rollout| rollout.completion.len());
-    let (tokens, longest) = (lengths.clone().sum(), lengths.max().unwrap_or(0));
-    let (counts, updates) = match unsound(&rollouts) {
-        Some(unsound) => (Counts::default(), vec![unsound]),
+    let Sampled { rollouts, readings, rewards, stats, redrawn } =
+        sampling::judge(learner, method, pairs, step, memory)?;
+    let reference = reference::log_probabilities(learner, method, &rollouts, memory)?;
+    let (counts, kl_penalty, updates) = match unsound(&rollouts) {
+        Some(unsound) => (Counts::default(), 0.0, vec![unsound]),
         None => {
-            let advantages = advantages(method, &rewards, &rollouts);
-            let reference = reference(learner, method, &rollouts, memory)?;
-            let groups = groups(&rollouts, &advantages, reference.as_deref());
+            let (advantages, kl_penalty) =
+                credit::assign(method.rl, &rollouts, &rewards, reference.as_deref())?;
+            let groups = credit::groups(&rollouts, &advantages, reference.as_deref());
             let batches = updates::pack(&groups, method.rl)?;
             let updates = updates::learn(learner, method, &batches, step, memory)?;
-            (batches.iter().map(|batch| batch.counts).sum(), updates)
+            (batches.iter().map(|batch| batch.counts).sum(), kl_penalty, updates)
         }
     };
+    let lengths = rollouts.iter().map(|rollout| rollout.completion.len());
+    let (tokens, longest) = (lengths.clone().sum(), lengths.max().unwrap_or(0));
     let left_out = match updates.iter().all(|updated| matches!(updated.update, Update::Applied { .. })) {
         true => Vec::new(),
         false => left_out::judged(pairs, &rollouts, &readings, &rewards),
     };
-    Ok(StepReport { rewards: stats, counts, updates, tokens, longest, left_out })
+    Ok(StepReport { rewards: stats, kl_penalty, redrawn, counts, updates, tokens, longest, left_out })
 }
 
 /// Logits that were not finite while sampling: what was drawn from them teaches nothing.
@@ -93,110 +93,6 @@ fn unsound(rollouts: &[Rollout]) -> Option<Updated> {
     let lse = rollouts.iter().flat_map(|rollout| &rollout.lse).find(|lse| !lse.is_finite())?;
     let update = Update::LeftOut { what: Measure::Logits, value: f64::from(*lse), limit: f64::INFINITY };
     Some(Updated { sums: LossSums::default(), update })
-}
-
-/// n samples of both sides of every pair: group 2 p judges pair p's chosen response, group 2 p + 1 the rejected one.
-fn requests(method: Method<'_>, pairs: &[&PreparedPair], step: u64) -> Vec<Request> {
-    let prompts = pairs.iter().flat_map(|pair| pair.prompts.iter().cloned());
-    let request = |(group, prompt)| {
-        let key = |sample| SeedKey { run: method.seed, step, group: group as u32, sample };
-        let seeds = (0..method.rollout.samples).map(key).collect();
-        method.judge.request(prompt, group as u32, seeds, method.rollout.sampling)
-    };
-    prompts.enumerate().map(request).collect()
-}
-
-fn sample(
-    learner: &Learner,
-    method: Method<'_>,
-    requests: &[Request],
-    memory: &mut Arena,
-) -> Result<Vec<Rollout>, TrainError> {
-    memory.reset();
-    let model = &learner.model;
-    let engine = Engine::new(&model.config, model.dtype, method.rollout.limits(), memory)?;
-    let mut sampler = Sampler { stream: &learner.stream, model, weights_version: learner.version, engine };
-    Ok(sampler.generate(requests, &mut |_, _| method.stop.flow())?)
-}
-
-fn rewards(method: Method<'_>, judgements: &[Judgement]) -> (Vec<PairRewards>, RewardStats) {
-    let n = method.rollout.samples as usize;
-    let mut stats = RewardStats::default();
-    let pairs = judgements.chunks_exact(2 * n).map(|pair| {
-        let (chosen, rejected) = pair.split_at(n);
-        let rewards = reward::par(chosen, rejected, method.reward);
-        stats.count(chosen, rejected, &rewards);
-        rewards
-    });
-    (pairs.collect(), stats)
-}
-
-fn advantages(method: Method<'_>, rewards: &[PairRewards], rollouts: &[Rollout]) -> Vec<GroupAdvantages> {
-    let groups = rewards.iter().flat_map(|pair| [&pair.chosen, &pair.rejected]);
-    let mut rollouts = rollouts.iter();
-    let rewarded =
-        |outcome: &Outcome, rollout: &Rollout| Rewarded { reward: outcome.reward(), tokens: rollout.drawn() };
-    let groups: Vec<Vec<Rewarded>> = groups
-        .map(|group| {
-            group.iter().zip(&mut rollouts).map(|(outcome, rollout)| rewarded(outcome, rollout)).collect()
-        })
-        .collect();
-    grpo::advantages(&groups, &method.rl.advantage)
-}
-
-/// ln p of every completion token under the frozen reference, where the loss asks for it.
-fn reference(
-    learner: &mut Learner,
-    method: Method<'_>,
-    rollouts: &[Rollout],
-    memory: &mut Arena,
-) -> Result<Option<Vec<Vec<f32>>>, TrainError> {
-    if method.rl.loss.kl == 0.0 {
-        return Ok(None);
-    }
-    let all = rollouts.chunk_by(|a, b| a.group == b.group).map(|group| Group {
-        rollouts: group
-            .iter()
-            .map(|rollout| Scored { rollout, advantage: Some(Advantage(0.0)), reference: None })
-            .collect(),
-        life: Life::Alive,
-    });
-    let plain = LossConfig::default();
-    let batch = grpo::pack(&all.collect::<Vec<_>>(), &plain, Sharing::Prefix, method.rl.leaf_tokens)?;
-    memory.reset();
-    let limits = PassLimits { keep: Keep::Nothing, ..method.pass_limits() };
-    let scale = head::inverse_temperature(method.rollout.sampling.temperature);
-    let measured = learner.under_reference(|stream, model| -> Result<_, TrainError> {
-        let mut pass = Pass::new(&model.config, model.dtype, limits, memory)?;
-        let mut columns: Vec<Vec<f32>> = vec![Vec::new(); rollouts.len()];
-        for leaf in &batch.leaves {
-            method.stop.check()?;
-            let logprobs = log_probabilities(stream, model, leaf, scale, &mut pass)?;
-            for (sequence, logprob) in leaf.targets.sequence.iter().zip(logprobs) {
-                columns[*sequence as usize].push(logprob as f32);
-            }
-        }
-        Ok(columns)
-    });
-    measured.transpose()
-}
-
-/// Rollouts with their advantages and reference log-probabilities, by prompt.
-fn groups<'a>(
-    rollouts: &'a [Rollout],
-    advantages: &[GroupAdvantages],
-    reference: Option<&'a [Vec<f32>]>,
-) -> Vec<Group<'a>> {
-    let mut rollouts = rollouts.iter().enumerate();
-    let group = |of: &GroupAdvantages| {
-        let scored = of.advantages.iter().zip(&mut rollouts).map(|(advantage, (i, rollout))| Scored {
-            rollout,
-            advantage: *advantage,
-            reference: reference.map(|columns| columns[i].as_slice()),
-        });
-        Group { rollouts: scored.collect(), life: of.life }
-    };
-    advantages.iter().map(group).collect()
 }
 
 impl Method<'_> {

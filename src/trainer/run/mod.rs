@@ -203,7 +203,7 @@ impl<'a> Run<'a> {
     }
 }
 
-/// The model that learns, with a reference where the loss needs one: the weights before the first step of reinforcement learning.
+/// The model that learns, with a reference where a KL term asks for one: at first the weights before reinforcement learning.
 fn learner(
     config: &TrainConfig,
     setup: &Setup,
@@ -213,7 +213,7 @@ fn learner(
     let dtype = config.model.dtype.storage();
     let model = Model::new(setup.model.clone(), dtype, setup.positions(config), arena)?;
     let learner = Learner::new(stream, model, arena)?;
-    if config.rl.loss.kl == 0.0 { Ok(learner) } else { learner.with_reference(arena) }
+    if config.rl.asks_reference() { learner.with_reference(arena) } else { Ok(learner) }
 }
 
 /// Carves everything that a run carves: over planned arenas this counts what it needs, model and phases apart.

@@ -4,7 +4,7 @@ use crate::optimizer::Update;
 use crate::report::Row;
 use crate::trainer::learner::Pass;
 use crate::trainer::step::{self, Method, StepReport};
-use crate::trainer::{Batch, Gate, Stop, TrainError, baseline, data, metrics, sft};
+use crate::trainer::{Batch, Gate, Reference, Stop, TrainError, baseline, data, metrics, sft};
 
 /// What a step of any phase came to.
 pub(super) struct Stepped {
@@ -98,6 +98,11 @@ impl Run<'_> {
             stop,
         };
         let report = step::step(&mut self.learner, method, &pairs, number, &mut self.memory)?;
+        if let Reference::Synchronised { every } = self.config.rl.reference
+            && (number + 1).is_multiple_of(every)
+        {
+            self.learner.renew_reference()?;
+        }
         self.progress.step += 1;
         let cut = rows.iter().filter(|&&row| self.setup.data.cut[row] > 0).count();
         let row = self.account(&report, (began, (self.clock.0)()));
@@ -110,7 +115,7 @@ impl Run<'_> {
     }
 
     fn account(&mut self, report: &StepReport, (began, now): (f64, f64)) -> Row {
-        self.progress.tokens_drawn += report.tokens as u64;
+        self.progress.tokens_drawn += (report.tokens + report.redrawn.tokens) as u64;
         self.progress.rl_seconds += now - began;
         metrics::reinforcement(report, self.progress.step, (began, now))
     }
