@@ -164,7 +164,7 @@ fn supervised_steps_lower_the_loss_and_leave_a_model() {
     assert_eq!(steps.len(), 8);
     assert!(steps[7]["loss"].as_f64() < steps[0]["loss"].as_f64(), "{steps:?}");
     let alone = tiny.file("taught.jsonl", "{\"tokens\":[1,2]}\n");
-    assert_eq!(lines(&said(&["logprobs", "--model", &out, "--in", &alone])).len(), 1);
+    assert_eq!(lines(&said(&["logprobs", "--model", &format!("{out}/model"), "--in", &alone])).len(), 1);
 }
 
 #[test]

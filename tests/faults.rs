@@ -17,6 +17,8 @@ mod diverged;
 mod interrupted;
 #[path = "faults/limits.rs"]
 mod limits;
+#[path = "faults/memory.rs"]
+mod memory;
 #[path = "faults/program.rs"]
 mod program;
 #[path = "faults/prompts.rs"]
@@ -29,6 +31,8 @@ mod sinks;
 mod small_run;
 #[path = "faults/stopped.rs"]
 mod stopped;
+#[path = "faults/supervised.rs"]
+mod supervised;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

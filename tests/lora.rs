@@ -69,8 +69,8 @@ fn home() -> &'static Home {
         let rows = "{\"prompt\": \"One and one is\", \"completion\": \" two.\"}\n{\"prompt\": \"Red or\", \"completion\": \" blue?\"}\n";
         fs::write(home.path("rows.jsonl"), rows).expect("writable");
         fs::write(home.path("texts.jsonl"), "{\"text\": \"One and one is two.\"}\n{\"text\": \"Red\"}\n").expect("writable");
-        let (rows, adapter) = (home.path("rows.jsonl"), home.path("adapter"));
-        let start = ["sft", "--model", &base, "--data", &rows, "--out", &adapter, "--lora", "3,5,all"];
+        let (rows, taught) = (home.path("rows.jsonl"), home.path("taught"));
+        let start = ["sft", "--model", &base, "--data", &rows, "--out", &taught, "--lora", "3,5,all"];
         said(&[&start[..], &SFT].concat());
         home
     })
@@ -107,7 +107,7 @@ fn the_first_step_of_an_adapter_has_the_loss_of_the_base_to_the_bit() {
 
 #[test]
 fn an_adapters_folder_is_what_peft_reads() {
-    let adapter = PathBuf::from(home().path("adapter"));
+    let adapter = PathBuf::from(home().path("taught/adapter"));
     let text = fs::read_to_string(adapter.join("adapter_config.json")).expect("peft's settings");
     let settings: Value = serde_json::from_str(&text).expect("JSON");
     assert_eq!(settings["peft_type"], "LORA");
@@ -126,7 +126,7 @@ fn an_adapters_folder_is_what_peft_reads() {
 #[test]
 fn a_merged_folder_says_what_base_and_adapter_say() {
     let home = home();
-    let (base, adapter, merged) = (home.path("base"), home.path("adapter"), home.path("merged"));
+    let (base, adapter, merged) = (home.path("base"), home.path("taught/adapter"), home.path("merged"));
     said(&["merge", "--model", &base, "--adapter", &adapter, "--out", &merged]);
     let alone = logprobs(&["--model", &base]);
     let with = logprobs(&["--model", &base, "--adapter", &adapter]);
@@ -138,7 +138,8 @@ fn a_merged_folder_says_what_base_and_adapter_say() {
 #[test]
 fn training_goes_on_with_a_given_adapter() {
     let home = home();
-    let (base, adapter, merged) = (home.path("base"), home.path("adapter"), home.path("merged-to-go-on"));
+    let (base, adapter, merged) =
+        (home.path("base"), home.path("taught/adapter"), home.path("merged-to-go-on"));
     said(&["merge", "--model", &base, "--adapter", &adapter, "--out", &merged]);
     let (rows, out) = (home.path("rows.jsonl"), home.path("further"));
     let sft = |out: &str, model: &[&str]| {
@@ -148,6 +149,7 @@ fn training_goes_on_with_a_given_adapter() {
     let whole = sft(&home.path("further-whole"), &["--model", &merged]);
     let loss = |lines: &[Value]| lines[0]["loss"].as_f64().expect("a loss");
     assert!((loss(&further) - loss(&whole)).abs() <= 1e-5, "{} {}", loss(&further), loss(&whole));
+    let out = home.path("further/adapter");
     let settings =
         |folder: &str| fs::read(Path::new(folder).join("adapter_config.json")).expect("peft's settings");
     assert_eq!(settings(&out), settings(&adapter));
@@ -159,7 +161,7 @@ fn training_goes_on_with_a_given_adapter() {
 #[test]
 fn commands_that_read_a_model_read_its_adapter() {
     let home = home();
-    let (base, adapter) = (home.path("base"), home.path("adapter"));
+    let (base, adapter) = (home.path("base"), home.path("taught/adapter"));
     let model = ["--model", &base, "--adapter", &adapter, "--rollout.max_new_tokens", "4"];
     let answers = home.path("answers.jsonl");
     fs::write(&answers, "{\"prompt\": \"One and one?\", \"response\": \"Two.\"}\n").expect("writable");
@@ -268,7 +270,7 @@ fn a_plan_counts_what_learns_and_no_second_base() {
 #[test]
 fn what_cannot_be_an_adapter_is_refused() {
     let home = home();
-    let (base, adapter) = (home.path("base"), home.path("adapter"));
+    let (base, adapter) = (home.path("base"), home.path("taught/adapter"));
     let (rows, texts) = (home.path("rows.jsonl"), home.path("texts.jsonl"));
     let sft = |lora: &str| {
         vec![

@@ -90,7 +90,10 @@ fn code(error: &TrainError) -> u8 {
         | TrainError::Overlong { .. }
         | TrainError::Contaminated { .. } => DATA,
         TrainError::Tokenizer(_) | TrainError::Model(_) => MODEL,
-        TrainError::Device(_) | TrainError::Memory(_) | TrainError::Op(_) => DEVICE,
+        TrainError::Device(_)
+        | TrainError::Memory(_)
+        | TrainError::TooLittleMemory { .. }
+        | TrainError::Op(_) => DEVICE,
         TrainError::Grpo(GrpoError::Setting { .. } | GrpoError::Refused { .. }) => USAGE,
         TrainError::Rollout(_) | TrainError::Grpo(_) => DATA,
         TrainError::Rubric(_)

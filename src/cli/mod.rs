@@ -8,6 +8,7 @@ mod evaluate;
 mod exit;
 mod flags;
 mod generate;
+mod going;
 mod init;
 mod items;
 mod judging;

@@ -1,8 +1,9 @@
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::json;
 
-use super::output::say;
+use super::output::{Output, say};
 use super::signals::Signals;
 use crate::report::Row;
 use crate::trainer::{Evaluated, Observer, Progress};
@@ -11,6 +12,8 @@ use crate::trainer::{Evaluated, Observer, Progress};
 pub(super) struct Terminal {
     bar: ProgressBar,
     signals: Signals,
+    /// Where supervised steps go, a line each.
+    lines: Option<Output>,
 }
 
 impl Terminal {
@@ -19,7 +22,25 @@ impl Terminal {
         let bar = ProgressBar::new(steps);
         let style = "{spinner} {pos}/{len} {bar:30} {elapsed_precise} left {eta} {msg}";
         bar.set_style(ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar()));
-        Self { bar, signals }
+        Self { bar, signals, lines: None }
+    }
+
+    /// Writes each step's loss, entropy and number of tokens to `lines` as well.
+    pub(super) fn with_lines(self, lines: Output) -> Self {
+        Self { lines: Some(lines), ..self }
+    }
+
+    /// A reader of lines who went away costs the run nothing.
+    fn line(&mut self, row: &Row) {
+        let value = |name: &str| row.values.iter().find(|(n, _)| n == name).map(|(_, v)| *v);
+        let line = json!({
+            "step": row.step, "loss": value("loss"), "entropy": value("entropy"), "tokens": value("tokens").map(|n| n as u64)
+        });
+        let Some(out) = &mut self.lines else { return };
+        if let Err(error) = out.line(&line).and_then(|()| out.flush()) {
+            self.lines = None;
+            self.say(&format!("{error}: the run goes on without it"));
+        }
     }
 
     /// The run has loaded.
@@ -34,6 +55,7 @@ impl Terminal {
 
 impl Observer for Terminal {
     fn stepped(&mut self, progress: &Progress, row: &Row) {
+        self.line(row);
         let value = |name: &str| row.value(name);
         let shown = match row.phase.as_str() {
             "rl" => [

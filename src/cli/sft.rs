@@ -4,24 +4,24 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use clap::Args;
 use serde::Deserialize;
-use serde_json::json;
 
 use super::bad_rows::BadRows;
 use super::config::Overrides;
 use super::flags::{Flags, quoted};
-use super::init::{companions, export};
+use super::going::Going;
 use super::lora::Lora;
-use super::model;
+use super::observer::Terminal;
 use super::output::{Output, say};
 use super::rows::{InputError, Place, Rejects, Rows, Said};
-use crate::checkpoint::{CheckpointError, ModelFolder};
-use crate::device::{Device, Stream};
-use crate::optimizer::Update;
-use crate::qwen3::{Config, Model};
-use crate::tensor::Arena;
+use crate::checkpoint::ModelFolder;
+use crate::device::Device;
+use crate::qwen3::Config;
 use crate::tokenizer::{ChatOptions, GenerationPrompt, Message, Role, TokenId, Tokenizer};
-use crate::trainer::sft::{SftPlan, SftRow, step};
-use crate::trainer::{Gate, Learner, Pass, Stop, TrainConfig, TrainError};
+use crate::trainer::sft::SftRow;
+use crate::trainer::{Setup, TrainConfig, TrainError};
+
+/// There is nothing to judge.
+const ROWS_ONLY: &str = "[rl]\nsteps = 0\n";
 
 /// Teach a model to write given completions.
 #[derive(Debug, Args)]
@@ -29,7 +29,7 @@ use crate::trainer::{Gate, Learner, Pass, Stop, TrainConfig, TrainError};
 In, one row a line:  {\"prompt\": \"...\", \"completion\": \"...\"}   as they stand, an end-of-text token after the completion
                 or:  {\"prompt\": [{\"role\": \"user\", \"content\": \"...\"}], \"completion\": [{\"role\": \"assistant\", \"content\": \"...\"}]}
                 or:  {\"messages\": [..]}   the last turn is the completion; turns go through the model's chat template
-Out:  one line a step on standard output; at the end DIR, a Hugging Face folder, with --lora an adapter's
+Out:  one line a step on standard output; at the end DIR/model, a Hugging Face folder, with --lora DIR/adapter
 Only completion tokens are learned. Settings: sft.steps, sft.rows, sft.optimizer.lr (default 2e-3 suits small fresh models).
 
 Example:  patarm sft --model DIR --data rows.jsonl --out runs/sft --sft.steps 100 --sft.optimizer.lr 1e-5")]
@@ -40,9 +40,11 @@ pub(super) struct Sft {
     /// File of rows, JSON lines.
     #[arg(long, value_name = "FILE")]
     data: PathBuf,
-    /// Folder that is written at the end; it must not exist.
+    /// Run folder: settings, metrics, checkpoints; at the end `model` or, with --lora, `adapter`.
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
+    #[command(flatten)]
+    going: Going,
     #[command(flatten)]
     lora: Lora,
     #[command(flatten)]
@@ -63,37 +65,27 @@ impl Sft {
         let [rank, alpha, targets] = self.lora.settings();
         let typed =
             [("model.path", quoted(&Some(&self.model))), self.bad_rows.setting(), rank, alpha, targets];
-        let config = self.flags.settings(&[], &typed, overrides)?;
-        config.sft.optimizer.check().map_err(TrainError::from)?;
+        let config = self.flags.settings(&[("rows to read, and no pairs", ROWS_ONLY)], &typed, overrides)?;
+        config.check()?;
         self.flags.run(&config, |device| self.learn(&config, device))
     }
 
     fn learn(&self, config: &TrainConfig, device: Device) -> Result<ExitCode> {
-        if self.out.exists() {
-            return Err(TrainError::from(CheckpointError::Exists { path: self.out.clone() }).into());
-        }
+        let (folder, signals) = self.going.open(&self.out, config)?;
         let of_model = || format!("--model {}", self.model.display());
-        let folder = ModelFolder::open(&self.model).map_err(TrainError::from).with_context(of_model)?;
-        let mut shape = Config::of(&folder).map_err(TrainError::from).with_context(of_model)?;
+        let weights = ModelFolder::open(&self.model).map_err(TrainError::from).with_context(of_model)?;
+        let mut shape = Config::of(&weights).map_err(TrainError::from).with_context(of_model)?;
         shape.adapter = config.low_rank()?;
         let tokenizer = Tokenizer::from_dir(&self.model).map_err(TrainError::from).with_context(of_model)?;
         let rows = self.rows(config, &shape, &tokenizer)?;
         say(&format!("{} rows", rows.len()));
-        let dtype = config.model.dtype.storage();
-        let carve = |arena: &mut Arena| {
-            let model = Model::new(shape.clone(), dtype, shape.positions.min(config.rl.leaf_tokens), arena)?;
-            Learner::new(Stream::new(device.clone()), model, arena)
-        };
-        let (_weights, mut learner) = model::exact(&device, "model", carve).map_err(TrainError::from)?;
-        let read = learner.model.read(&folder, config.model.scan);
-        read.map_err(TrainError::from).with_context(of_model)?;
-        config.fill_adapter(&mut learner.model, &learner.stream)?;
-        learner.refresh_master();
-        let pass = |arena: &mut Arena| Pass::new(&shape, dtype, config.rl.pass_limits(0), arena);
-        let (_memory, mut pass) = model::exact(&device, "pass", pass).map_err(TrainError::from)?;
-        steps(&mut learner, config, &rows, &mut pass)?;
-        export((&learner.model, Some(&self.model)), &companions(tokenizer.files()), &self.out)?;
-        say(&self.out.display().to_string());
+        let setup = Setup::of_rows(config, (shape, weights), tokenizer, rows)?;
+        let mut folder = folder.with_setup(setup.judge.tokenizer.files(), &setup.data.hash);
+        let terminal = Terminal::new(config.sft.steps, signals).with_lines(Output::create(None)?);
+        let begun = self.going.begin((config, &setup), device, &mut folder, terminal);
+        let (mut run, mut terminal) = begun.with_context(of_model)?;
+        run.train(&mut folder, &mut terminal)?;
+        say(&run.export(&folder)?.display().to_string());
         Ok(ExitCode::SUCCESS)
     }
 
@@ -116,31 +108,6 @@ impl Sft {
             false => Ok(rows),
         }
     }
-}
-
-fn steps(learner: &mut Learner, config: &TrainConfig, rows: &[SftRow], pass: &mut Pass) -> Result<()> {
-    let mut out = Output::create(None)?;
-    let plan = SftPlan {
-        rows,
-        seed: config.seed,
-        batch: config.sft.rows,
-        leaf_tokens: config.rl.leaf_tokens,
-        leaves: config.rl.leaves,
-        optimizer: &config.sft.optimizer,
-        gate: Gate::OPEN,
-        stop: Stop::NEVER,
-    };
-    for number in 0..config.sft.steps {
-        let report = step(learner, plan, number, pass)?;
-        if !matches!(report.update, Update::Applied { .. }) {
-            let what = "the loss or a gradient".into();
-            return Err(TrainError::Diverged { step: number + 1, what, times: 1 }.into());
-        }
-        let (loss, entropy, tokens) = (report.loss, report.entropy, report.targets);
-        out.line(&json!({ "step": number + 1, "loss": loss, "entropy": entropy, "tokens": tokens }))?;
-        out.flush()?;
-    }
-    Ok(())
 }
 
 impl Row {

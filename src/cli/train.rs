@@ -1,20 +1,19 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::Args;
 
 use super::config::Overrides;
 use super::flags::{Flags, quoted};
+use super::going::Going;
 use super::judging::ThinkingFlags;
 use super::lora::Lora;
 use super::observer::Terminal;
 use super::output::{print_out, say};
-use super::signals::Signals;
 use super::{bad_rows, machine};
-use crate::device::{Device, Stream};
-use crate::report::Origin;
-use crate::trainer::{Allowed, Clock, Observer, Resume, Run, RunFolder, Setup, TrainConfig};
+use crate::device::Device;
+use crate::trainer::{Observer, Setup, TrainConfig};
 
 /// Settings of the embedded demo.
 pub(super) const DEMO: &str = include_str!("../../models/demo/train.toml");
@@ -50,12 +49,8 @@ pub(super) struct Train {
     /// Names of the numbers in TensorBoard [default: trl].
     #[arg(long, value_name = "NAMES", value_parser = ["trl", "verl"])]
     metric_names: Option<String>,
-    /// Go on with the run in --out, from its newest checkpoint.
-    #[arg(long)]
-    resume: bool,
-    /// With --resume: what may differ from how the run was begun: data, world, program, or settings by their dotted names.
-    #[arg(long, value_name = "NAME", value_delimiter = ',', requires = "resume")]
-    allow: Vec<String>,
+    #[command(flatten)]
+    going: Going,
     #[command(flatten)]
     thought: ThinkingFlags,
     #[command(flatten)]
@@ -89,10 +84,7 @@ impl Train {
     }
 
     fn train(&self, config: &TrainConfig, device: Device) -> Result<ExitCode> {
-        let signals = Signals::listen().context("signal handlers")?;
-        let origin = Origin { host: machine::host(), pid: std::process::id(), time: machine::now() };
-        let resume = if self.resume { Resume::Yes(Allowed(self.allow.clone())) } else { Resume::No };
-        let folder = RunFolder::open(&self.out, config, resume, &origin)?;
+        let (folder, signals) = self.going.open(&self.out, config)?;
         let setup = Setup::read(config)?;
         setup.noticed.notices().iter().for_each(|notice| say(notice));
         let mut folder = folder.with_setup(setup.judge.tokenizer.files(), &setup.data.hash);
@@ -103,13 +95,8 @@ impl Train {
         };
         let provenance = machine::provenance(&setup.data.hash, threads);
         folder.keep_provenance(&provenance)?;
-        let mut run = Run::new(config, &setup, Stream::new(device), Clock(machine::now))?;
-        let mut terminal = Terminal::new(run.total_steps(), signals);
-        if self.resume {
-            run.restore(&folder, &mut terminal)?;
-        }
-        terminal.begin();
-        folder.start_metrics(run.progress())?;
+        let terminal = Terminal::new(config.sft.steps + config.rl.steps, signals);
+        let (mut run, mut terminal) = self.going.begin((config, &setup), device, &mut folder, terminal)?;
         run.train(&mut folder, &mut terminal)?;
         let outcome = run.finish(&mut folder, &mut terminal)?;
         folder.keep_outcome(&outcome, provenance, &mut terminal)?;

@@ -28,7 +28,8 @@ enum Owner {
 }
 
 impl Allocation {
-    fn new(bytes: usize) -> Self {
+    /// `None` where the system refuses.
+    fn new(bytes: usize) -> Option<Self> {
         if bytes >= HUGE
             && let Ok(mut pages) = MmapMut::map_anon(bytes.next_multiple_of(HUGE) + HUGE)
         {
@@ -36,13 +37,12 @@ impl Allocation {
             let _ = pages.advise(Advice::HugePage);
             let offset = pages.as_ptr().align_offset(HUGE);
             let start = NonNull::from(&mut pages[offset..]).cast();
-            return Self { start, bytes, owner: Owner::Mapping(pages) };
+            return Some(Self { start, bytes, owner: Owner::Mapping(pages) });
         }
-        let layout = Layout::from_size_align(bytes.max(ALIGN), ALIGN).expect("a size that fits an address");
+        let layout = Layout::from_size_align(bytes.max(ALIGN), ALIGN).ok()?;
         // SAFETY: the layout's size is not zero.
         let start = unsafe { alloc_zeroed(layout) };
-        let start = NonNull::new(start).unwrap_or_else(|| handle_alloc_error(layout));
-        Self { start, bytes, owner: Owner::Heap(layout) }
+        Some(Self { start: NonNull::new(start)?, bytes, owner: Owner::Heap(layout) })
     }
 }
 
@@ -71,7 +71,13 @@ pub struct Region {
 impl Region {
     /// `bytes` zeroed bytes on the host.
     pub fn host(bytes: usize) -> Self {
-        Self { allocation: Some(Arc::new(Allocation::new(bytes))), range: 0..bytes }
+        let layout = || Layout::from_size_align(bytes, ALIGN).expect("a size that fits an address");
+        Self::try_host(bytes).unwrap_or_else(|| handle_alloc_error(layout()))
+    }
+
+    /// The same; `None` where the system refuses.
+    pub fn try_host(bytes: usize) -> Option<Self> {
+        Some(Self { allocation: Some(Arc::new(Allocation::new(bytes)?)), range: 0..bytes })
     }
 
     /// `bytes` bytes that are counted but don't exist; looking at them panics.

@@ -23,6 +23,16 @@ pub enum ArenaError {
         /// Bytes of the whole arena.
         total: usize,
     },
+    /// The system or the budget does not give so much memory.
+    #[error("arena `{arena}`: {bytes} bytes are needed, {reason}")]
+    Refused {
+        /// Which arena.
+        arena: &'static str,
+        /// Bytes it needs.
+        bytes: usize,
+        /// Who does not give them.
+        reason: String,
+    },
 }
 
 /// One allocation that tensors are carved from. A planned arena has no memory: running the program's own constructors over
@@ -44,6 +54,20 @@ impl Arena {
             Device::Cuda(cuda) => match *cuda {},
         };
         Self { name, rest, total: bytes, planned: false, peak: 0 }
+    }
+
+    /// The same, of a size that a system may not have.
+    ///
+    /// # Errors
+    /// `Refused`, where it does not.
+    pub fn sized(name: &'static str, device: &Device, bytes: usize) -> Result<Self, ArenaError> {
+        let region = match device {
+            Device::Host(_) => Region::try_host(bytes),
+            Device::Cuda(cuda) => match *cuda {},
+        };
+        let reason = || "and the system does not give them".into();
+        let rest = region.ok_or_else(|| ArenaError::Refused { arena: name, bytes, reason: reason() })?;
+        Ok(Self { name, rest, total: bytes, planned: false, peak: 0 })
     }
 
     /// An arena that only counts.

@@ -2,7 +2,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::{AlarmConfig, Baseline, GuardConfig, RlConfig, TrainError};
+use super::{AlarmConfig, Baseline, GuardConfig, MemoryConfig, RlConfig, TrainError};
 use crate::checkpoint::Scan;
 use crate::evaluation::{Judge, Judging, Mode, ScoreReading, Vote};
 use crate::optimizer::OptimizerConfig;
@@ -44,6 +44,8 @@ pub struct TrainConfig {
     pub report: ReportConfig,
     /// Losses and gradients out of line, and judgements that cannot be read.
     pub guard: GuardConfig,
+    /// How much memory it may take.
+    pub memory: MemoryConfig,
 }
 
 /// Which model is trained.
@@ -298,6 +300,7 @@ impl Default for TrainConfig {
             alarms: AlarmConfig::default(),
             report: ReportConfig::default(),
             guard: GuardConfig::default(),
+            memory: MemoryConfig::default(),
         }
     }
 }

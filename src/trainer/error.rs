@@ -42,6 +42,14 @@ pub enum TrainError {
     Memory(#[from] ArenaError),
     #[error(transparent)]
     Op(#[from] OpError),
+    /// The plan does not fit, not even with one leaf at a time.
+    #[error(
+        "{source}, with one leaf at a time (smaller: rl.leaf_tokens, rl.tile_rows, rollout.kv_blocks, rollout.sequences; rl.keep = \"inputs\"; `patarm plan` tells what takes how much)"
+    )]
+    TooLittleMemory {
+        /// What was refused.
+        source: ArenaError,
+    },
     /// A setting does not fit the others or the data.
     #[error("{setting}: {reason}")]
     Config {

@@ -2,7 +2,7 @@ use std::path::Path;
 
 use super::cold_start;
 use super::pairs::Pairs;
-use super::sft::SftRow;
+use super::sft::{self, SftRow};
 use super::{DataReport, ModelDtype, TrainConfig, TrainError, TrainingData};
 use crate::checkpoint::ModelFolder;
 use crate::demo;
@@ -101,10 +101,32 @@ impl Setup {
         }
     }
 
+    /// A run that only reads rows: no pairs, nothing to judge.
+    ///
+    /// # Errors
+    /// When the settings make no judge.
+    pub fn of_rows(
+        config: &TrainConfig,
+        (model, folder): (Config, ModelFolder),
+        tokenizer: Tokenizer,
+        rows: Vec<SftRow>,
+    ) -> Result<Self, TrainError> {
+        let judge = config.judge(RubricSet::default(), tokenizer)?;
+        let data = TrainingData::prepare(&judge, [Vec::new(), Vec::new()], sft::hash(&rows), config)?;
+        let noticed = DataReport { rows: rows.len(), ..DataReport::default() };
+        Ok(Self { model, folder: Some(folder), judge, data, cold_start: rows, noticed, rejects: Vec::new() })
+    }
+
+    /// Whether judgements are ever sampled.
+    pub fn samples(&self, config: &TrainConfig) -> bool {
+        config.rl.steps > 0 || !self.data.held_out.is_empty() || !self.data.validation.is_empty()
+    }
+
     /// Longest sequence that the run can meet, tokens.
     pub fn positions(&self, config: &TrainConfig) -> usize {
-        let longest = self.cold_start.iter().map(|row| row.prompt.len() + row.completion.len());
-        longest.max().unwrap_or(0).max(config.data.max_prompt_tokens + self.judge.longest())
+        let longest = self.cold_start.iter().map(|row| row.prompt.len() + row.completion.len()).max();
+        let judged = config.data.max_prompt_tokens + self.judge.longest();
+        longest.unwrap_or(0).max(if self.samples(config) { judged } else { 0 })
     }
 }
 

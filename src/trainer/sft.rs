@@ -16,6 +16,18 @@ pub struct SftRow {
     pub completion: Vec<u32>,
 }
 
+/// Hash of rows in their order, hexadecimal.
+pub fn hash(rows: &[SftRow]) -> String {
+    let mut hasher = blake3::Hasher::new();
+    for ids in rows.iter().flat_map(|row| [&row.prompt, &row.completion]) {
+        hasher.update(&(ids.len() as u64).to_le_bytes());
+        for id in ids {
+            hasher.update(&id.to_le_bytes());
+        }
+    }
+    hasher.finalize().to_hex().to_string()
+}
+
 /// What one supervised step came to.
 #[derive(Clone, Debug)]
 pub struct SftStep {

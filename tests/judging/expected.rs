@@ -11,7 +11,7 @@ fn an_expected_score_is_the_mean_over_what_the_judge_could_have_said() {
         assert!(line["mass"].as_f64().is_some_and(|mass| (0.95..1.00001).contains(&mass)), "{line}");
         assert_eq!((&line["voted"], &line["score"]), (&line["expected"], &json!(score)));
     }
-    let [model, tasks] = ["judge", "tasks"].map(|name| home.path(name));
+    let [model, tasks] = ["judge/model", "tasks"].map(|name| home.path(name));
     let unsure = home.file("size.jsonl", "{\"prompt\":\"size?\",\"response\":\"big\"}\n");
     let start = ["score", "--model", &model, "--rubrics", &tasks, "--in", &unsure, "--reading", "expected"];
     let (line, _) = said(&start);
@@ -49,7 +49,7 @@ fn evaluation_compares_expected_scores_and_tells_their_mass() {
 #[test]
 fn expected_scores_of_two_responses_or_by_majority_are_refused() {
     let home = home();
-    let [model, pairs] = ["judge", "pairs.jsonl"].map(|name| home.path(name));
+    let [model, pairs] = ["judge/model", "pairs.jsonl"].map(|name| home.path(name));
     for other in [["--mode", "pairwise"], ["--vote", "majority"]] {
         let start = ["score", "--model", &model, "--in", &pairs, "--reading", "expected"];
         refused(2, "evaluation.reading", &[&start[..], &other[..]].concat());

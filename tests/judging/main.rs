@@ -71,7 +71,7 @@ impl Home {
 
     /// The judge's common arguments, then `more`.
     fn run<'a>(&self, command: &'a str, more: &[&'a str]) -> (Vec<Value>, String) {
-        let [model, tasks, pairs] = ["judge", "tasks", "pairs.jsonl"].map(|name| self.path(name));
+        let [model, tasks, pairs] = ["judge/model", "tasks", "pairs.jsonl"].map(|name| self.path(name));
         let input = if command == "score" { "--in" } else { "--data" };
         said(&[&[command, "--model", &model, "--rubrics", &tasks, input, &pairs], more].concat())
     }
@@ -186,7 +186,7 @@ fn majority(scores: &[f64]) -> f64 {
 #[test]
 fn several_judgements_are_voted_on_by_mean_or_majority() {
     let home = home();
-    let [model, tasks] = ["judge", "tasks"].map(|name| home.path(name));
+    let [model, tasks] = ["judge/model", "tasks"].map(|name| home.path(name));
     let unsure = home.file("unsure.jsonl", "{\"prompt\":\"size?\",\"response\":\"big\"}\n");
     let voted = |vote: &str| {
         let how = ["--judgements", "32", "--temperature", "1", "--vote", vote];
@@ -208,7 +208,7 @@ fn several_judgements_are_voted_on_by_mean_or_majority() {
 #[test]
 fn judging_flags_that_do_not_fit_are_refused_in_words() {
     let home = home();
-    let [model, tasks, pairs] = ["judge", "tasks", "pairs.jsonl"].map(|name| home.path(name));
+    let [model, tasks, pairs] = ["judge/model", "tasks", "pairs.jsonl"].map(|name| home.path(name));
     let score = |input: &str, code, hint: &str, more: &[&str]| {
         let start = ["score", "--model", &model, "--rubrics", &tasks, "--in", input];
         refused(code, hint, &[&start[..], more].concat());

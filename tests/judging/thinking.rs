@@ -88,7 +88,7 @@ fn training_thinks_in_its_rollouts_and_evaluations() {
     let rows: String = (0..24)
         .map(|i| format!("{{\"prompt\":\"{i}+2?\",\"chosen\":\"{}\",\"rejected\":\"{i}\"}}\n", i + 2))
         .collect();
-    let [model, tasks, out] = ["judge", "tasks", "run"].map(|name| home.path(name));
+    let [model, tasks, out] = ["judge/model", "tasks", "run"].map(|name| home.path(name));
     let data = home.file("train.jsonl", &rows);
     let arguments = [
         "train",
@@ -139,7 +139,7 @@ fn training_thinks_in_its_rollouts_and_evaluations() {
 #[test]
 fn models_that_cannot_think_are_refused_in_words() {
     let home = super::home();
-    let [model, tasks, pairs] = ["judge", "tasks", "pairs.jsonl"].map(|name| home.path(name));
+    let [model, tasks, pairs] = ["judge/model", "tasks", "pairs.jsonl"].map(|name| home.path(name));
     let on = ["--thinking", "on"];
     for (command, input) in [("score", "--in"), ("evaluate", "--data")] {
         let start = [command, "--model", &model, "--rubrics", &tasks, input, &pairs];
@@ -156,7 +156,7 @@ fn models_that_cannot_think_are_refused_in_words() {
     refused(2, "no token `<think>`", &[&start[..], &on].concat());
 
     let home = thinker();
-    let [model, data] = ["judge", "pairs.jsonl"].map(|name| home.path(name));
+    let [model, data] = ["judge/model", "pairs.jsonl"].map(|name| home.path(name));
     let start = ["train", "--model", &model, "--data.rubrics", &home.path("tasks"), "--data", &data, "--out"];
     let more = [
         &home.path("cold"),

@@ -1,3 +1,5 @@
+use std::path::PathBuf;
+
 use super::Run;
 use crate::evaluation::{Comparison, HeldOut, PreparedPair, Unread};
 use crate::reward;
@@ -49,6 +51,14 @@ impl Run<'_> {
         }
     }
 
+    /// Writes what learned, as it stands, as a model's or an adapter's folder, and says where.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub fn export(&self, folder: &RunFolder) -> Result<PathBuf, TrainError> {
+        folder.export(&self.learner.model)
+    }
+
     /// After the last step: the weights of the best checkpoint by its validation pairs are judged on the held-out pairs, and
     /// written as a model's folder, or an adapter's.
     ///
@@ -64,7 +74,7 @@ impl Run<'_> {
         observer.evaluated("held-out", &after.evaluated);
         self.keep_samples((folder, observer), When::After, &after);
         folder.export(&self.learner.model)?;
-        Outcome::of(self.config, self.setup, &self.progress, (best, &after))
+        Outcome::of(&self.config, self.setup, &self.progress, (best, &after))
     }
 
     /// Which side of every pair the model prefers: by its judgements, or by the baseline's rewards.

@@ -4,10 +4,10 @@ mod steps;
 
 pub use appraisal::HeldOutRun;
 
-use super::learner::Learner;
+use super::learner::{Learner, Pass};
 use super::progress::{Clock, Observer, Phase, Progress};
 use super::run_folder::{RunFolder, Standing, When};
-use super::{Alarm, AlarmAction, Baseline, Setup, Stop, TrainConfig, TrainError, step};
+use super::{Alarm, AlarmAction, Baseline, Plan, Setup, Stop, TrainConfig, TrainError, memory, step};
 use crate::device::Stream;
 use crate::qwen3::Model;
 use crate::tensor::{Arena, ArenaError};
@@ -15,8 +15,9 @@ use crate::tensor::{Arena, ArenaError};
 /// A training run: cold start, reinforcement learning, evaluation, checkpoints.
 #[derive(Debug)]
 pub struct Run<'a> {
-    config: &'a TrainConfig,
+    config: TrainConfig,
     setup: &'a Setup,
+    plan: Plan,
     learner: Learner,
     memory: Arena,
     progress: Progress,
@@ -30,19 +31,16 @@ impl<'a> Run<'a> {
     /// Plans and carves all memory, and loads or draws the weights.
     ///
     /// # Errors
-    /// When the model can't be loaded.
+    /// When the model can't be loaded, or the memory does not suffice.
     pub fn new(
-        config: &'a TrainConfig,
+        config: &TrainConfig,
         setup: &'a Setup,
         stream: Stream,
         clock: Clock,
     ) -> Result<Self, TrainError> {
-        let mut planned = [Arena::planned("model"), Arena::planned("phase")];
-        carve(config, setup, &stream, &mut planned)?;
-        let device = stream.device().clone();
-        let mut model = Arena::new("model", &device, planned[0].peak());
-        let memory = Arena::new("phase", &device, planned[1].peak());
-        let mut learner = learner(config, setup, stream, &mut model)?;
+        let mut config = config.clone();
+        let ([mut model, memory], plan) = memory::take(&mut config, setup, &stream)?;
+        let mut learner = learner(&config, setup, stream, &mut model)?;
         match &setup.folder {
             Some(folder) => learner.model.read(folder, config.model.scan)?,
             None => learner.model.initialise(&learner.stream, config.seed)?,
@@ -50,7 +48,12 @@ impl<'a> Run<'a> {
         config.fill_adapter(&mut learner.model, &learner.stream)?;
         learner.refresh_master();
         let (progress, started) = (Progress::default(), (clock.0)());
-        Ok(Self { config, setup, learner, memory, progress, clock, started, saved: None })
+        Ok(Self { config, setup, plan, learner, memory, progress, clock, started, saved: None })
+    }
+
+    /// The memory that it took.
+    pub fn plan(&self) -> Plan {
+        self.plan
     }
 
     /// Where it stands.
@@ -227,5 +230,9 @@ pub fn carve(
     [model, phase]: &mut [Arena; 2],
 ) -> Result<(), ArenaError> {
     let learner = learner(config, setup, Stream::new(stream.device().clone()), model)?;
-    step::plan(&learner.model, &config.rollout, &config.rl, phase)
+    if setup.samples(config) {
+        return step::plan(&learner.model, &config.rollout, &config.rl, phase);
+    }
+    drop(Pass::new(&learner.model.config, learner.model.dtype, config.rl.pass_limits(0), phase)?);
+    Ok(())
 }
