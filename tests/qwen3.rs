@@ -10,6 +10,8 @@ mod golden;
 mod gradients;
 #[path = "qwen3/lora.rs"]
 mod lora;
+#[path = "qwen3/lora_steps.rs"]
+mod lora_steps;
 #[path = "qwen3/pass.rs"]
 mod pass;
 #[path = "qwen3/pretrained.rs"]

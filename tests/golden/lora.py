@@ -1,4 +1,5 @@
-"""Low-rank adapters: logits and the gradients of both factors by peft (f32) and by the equations (f64), and peft's own folders.
+"""Low-rank adapters: logits and the gradients of both factors by peft (f32) and by the equations (f64), twenty AdamW steps of
+both, and peft's own folders.
 
     python tests/golden/lora.py                                    # writes lora_*.safetensors and saved_by_peft/
     python tests/golden/lora.py check BASE ADAPTER ours.jsonl      # ours.jsonl: output of `patarm logprobs --adapter ADAPTER`
@@ -20,6 +21,7 @@ from safetensors.torch import load_file
 import cases
 import oracle
 import qwen3
+import sft
 
 ALL = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 CASES = {"qwen3_tied_grouped": (3, 5, ALL), "qwen2_untied_full": (4, 8, ["q_proj", "v_proj", "down_proj"])}
@@ -35,8 +37,8 @@ def golden(name):
     return settings, weights, {k: tensors[k] for k in ["lengths", "tokens", "targets", "token_weights"]}
 
 
-def by_peft(settings, weights, batch, lora):
-    """float32; gradients under the names of peft's files. Also the model itself."""
+def adapted(settings, weights, lora):
+    """peft's model with random factors, and these under the names of peft's files."""
     rank, alpha, targets = lora
     config = LoraConfig(r=rank, lora_alpha=alpha, target_modules=targets, task_type="CAUSAL_LM", base_model_name_or_path="base")
     model = get_peft_model(cases.transformers_model(settings, weights), config)
@@ -46,19 +48,52 @@ def by_peft(settings, weights, batch, lora):
     with torch.no_grad():
         for p in learns.values():
             p.copy_(torch.randn(p.shape) / p.shape[1] ** 0.5)
+    return learns, model
+
+
+def by_peft(settings, weights, batch, lora):
+    """float32; gradients under the names of peft's files. Also the model itself."""
+    learns, model = adapted(settings, weights, lora)
     return qwen3.run(lambda t: model(t[None]).logits[0], learns, batch, torch.float32), learns, model
 
 
 def by_equations(settings, weights, batch, lora, factors):
     """float64: w + alpha / rank B A in the place of every target's w."""
-    rank, alpha, _ = lora
     factors = {name: p.detach().double().requires_grad_() for name, p in factors.items()}
+    full = effective(weights, lora, factors)
+    return qwen3.run(lambda t: oracle.forward(full, settings, t), factors, batch, torch.float64)
+
+
+def effective(weights, lora, factors):
+    """float64 weights with what the factors add."""
+    rank, alpha, _ = lora
     full = {name: w.double() for name, w in weights.items()}
     for name in factors:
         if "lora_A" in name:
             matrix = name.removeprefix("base_model.model.").replace(".lora_A", "")
             full[matrix] = full[matrix] + alpha / rank * factors[name.replace("lora_A", "lora_B")] @ factors[name]
-    return qwen3.run(lambda t: oracle.forward(full, settings, t), factors, batch, torch.float64)
+    return full
+
+
+def write_steps():
+    """The steps of sft.py with an adapter in the place of the weights; every factor is a matrix and decays."""
+    lora = (4, 6, ALL)
+    tensors = load_file(cases.FOLDER / "sft.safetensors")
+    weights = {k.removeprefix("weight."): v for k, v in tensors.items() if k.startswith("weight.")}
+    rows, data = tensors["rows"].tolist(), tensors["tokens"]
+    learns, model = adapted(sft.SETTINGS, weights, lora)
+    start = {name: p.detach().clone() for name, p in learns.items()}
+    exact = {name: p.double().requires_grad_() for name, p in start.items()}
+    losses64, norms64 = sft.train(lambda t: oracle.forward(effective(weights, lora, exact), sft.SETTINGS, t), exact, rows, data)
+    losses32, _ = sft.train(lambda t: model(t[None]).logits[0], learns, rows, data)
+    print("losses", [round(x, 4) for x in losses64.tolist()], "\nnorms", [round(x, 3) for x in norms64.tolist()])
+    apart = ((losses32.double() - losses64) / losses64).abs().max().item()
+    print(f"f32 and f64 losses differ by at most {apart:.1e} of the loss")
+    assert apart < 1e-5
+    assert norms64.min() < sft.OPTIMIZER["max_grad_norm"] < norms64.max(), "clipping should act in some steps and not in others"
+    out = {"f64.losses": losses64, "f64.norms": norms64, "f32.losses": losses32}
+    out |= {f"start.{k}": v for k, v in start.items()} | {f"f64.final.{k}": v for k, v in exact.items()}
+    cases.write("lora_sft", out, {"references_differ_by": apart})
 
 
 def write():
@@ -82,6 +117,7 @@ def write():
         rank, alpha, targets = lora
         settings = {"rank": rank, "alpha": alpha, "targets": targets}
         cases.write(f"lora_{name}", tensors, {"lora": settings, "references_differ_by": apart[worst]})
+    write_steps()
     cases.record_versions("lora.py", ["torch", "transformers", "peft", "safetensors"])
 
 

@@ -20,7 +20,7 @@ struct Run {
     model: Model,
 }
 
-fn settings(golden: &Golden) -> OptimizerConfig {
+pub(crate) fn settings(golden: &Golden) -> OptimizerConfig {
     let told = golden.settings("optimizer");
     let number = |key: &str| told[key].as_f64().expect("a number");
     OptimizerConfig {
@@ -35,7 +35,7 @@ fn settings(golden: &Golden) -> OptimizerConfig {
 }
 
 /// The packed batch of one step, from the rows' lengths and prompt lengths.
-fn batch(tokens: &[u32], rows: &[u32]) -> Packed {
+pub(crate) fn batch(tokens: &[u32], rows: &[u32]) -> Packed {
     let mut rest = tokens;
     let cut = |row: &[u32]| {
         let (sequence, after) = rest.split_at(row[0] as usize);
@@ -114,7 +114,7 @@ fn train(golden: &Golden, dtype: DType) -> Run {
     Run { losses, norms, model }
 }
 
-fn worst_relative(ours: &[f64], theirs: &[f64]) -> f64 {
+pub(crate) fn worst_relative(ours: &[f64], theirs: &[f64]) -> f64 {
     assert_eq!((ours.len(), theirs.len()), (20, 20));
     ours.iter()
         .zip(theirs)

@@ -257,7 +257,7 @@ impl Learner {
     /// # Errors
     /// When an operator refuses.
     pub fn first_not_finite(&self) -> Result<Option<String>, TrainError> {
-        let weights = self.model.params.iter().map(|(id, tensor)| (id.name(), tensor));
+        let weights = self.model.learns().iter().map(|(id, tensor)| (id.name(), tensor));
         for (name, tensor) in self.state().chain(weights.filter(|_| self.master.is_none())) {
             if !grad_norm::square_sum(&self.stream, tensor.view())?.is_finite() {
                 return Ok(Some(name));
