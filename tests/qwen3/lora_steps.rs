@@ -42,7 +42,10 @@ fn train(dtype: DType) -> (Vec<f64>, Vec<f64>, Learner) {
         let (packed, mut sums) = (batch(tokens, &rows), LossSums::default());
         learner.accumulate(&packed, Objective::Supervised, &mut pass, &mut sums).expect("fits");
         losses.push(sums.loss);
-        match learner.update(&settings(&base), i as u64 + 1, (sums.loss, Gate::OPEN)).expect("fitting arguments") {
+        match learner
+            .update(&settings(&base), i as u64 + 1, (sums.loss, Gate::OPEN))
+            .expect("fitting arguments")
+        {
             Update::Applied { norm, .. } => norms.push(norm),
             other => panic!("step {i}: {other:?}"),
         }
