@@ -1,6 +1,7 @@
 //! Expected scores: what a tree of continuations gives in one pass, against every continuation run through the training forward
 //! by itself.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use patarm::device::{Device, DeviceChoice, Stream};
@@ -88,6 +89,10 @@ fn with_sampler<T>(
     f(&mut Sampler { stream, model, weights_version: 0, engine })
 }
 
+fn go_on(_done: usize) -> ControlFlow<()> {
+    ControlFlow::Continue(())
+}
+
 fn tokens(ids: &[u32]) -> Vec<TokenId> {
     ids.iter().map(|id| TokenId(*id)).collect()
 }
@@ -131,7 +136,7 @@ fn every_continuation_in_a_tree_has_the_log_probability_that_it_has_alone_to_the
         for (tokens, sequences) in [(1200, 40), (345, 3)] {
             let limits = Limits { tokens, sequences, blocks: 4 };
             let together = with_sampler(&stream, &model, limits, |sampler| {
-                sampler.log_probabilities(temperature, &all).expect("fits")
+                sampler.log_probabilities(temperature, &all, &mut go_on).expect("fits")
             });
             assert_eq!(together, alone, "{dtype:?}, T {temperature}, {tokens} tokens a pass");
         }
@@ -150,7 +155,8 @@ fn branches_that_do_not_fit_are_refused_by_name() {
     let limits = Limits { tokens: 64, ..LIMITS };
     let refused = |branches: Branches| {
         let all = [branches];
-        let result = with_sampler(&stream, &model, limits, |sampler| sampler.log_probabilities(1.0, &all));
+        let result =
+            with_sampler(&stream, &model, limits, |sampler| sampler.log_probabilities(1.0, &all, &mut go_on));
         match result.expect_err("it does not fit") {
             RolloutError::Request { reason, .. } => reason,
             other => other.to_string(),
@@ -159,9 +165,36 @@ fn branches_that_do_not_fit_are_refused_by_name() {
     assert!(refused(branches(0, 3)).contains("empty"));
     assert!(refused(branches(60, 3)).contains("65 tokens"), "{}", refused(branches(60, 3)));
     assert!(refused(branches(60, 1000)).contains("loaded for 1024"));
-    let fits = with_sampler(&stream, &model, limits, |s| s.log_probabilities(1.0, &[branches(60, 2)]));
+    let fits =
+        with_sampler(&stream, &model, limits, |s| s.log_probabilities(1.0, &[branches(60, 2)], &mut go_on));
     assert!(fits.is_ok_and(|sums| sums.len() == 1 && sums[0].len() == 1));
-    assert_eq!(with_sampler(&stream, &model, limits, |s| s.log_probabilities(1.0, &[])).unwrap().len(), 0);
+    assert_eq!(
+        with_sampler(&stream, &model, limits, |s| s.log_probabilities(1.0, &[], &mut go_on)).unwrap().len(),
+        0
+    );
+}
+
+#[test]
+fn weighing_stops_between_passes_when_it_is_asked_to() {
+    let stream = stream();
+    let model = model(&stream, DType::F32, 97);
+    let branches = Branches {
+        prompt: (0..60).map(TokenId).collect(),
+        stem: vec![TokenId(1); 10],
+        tree: Arc::new(TokenTree::new(&[tokens(&[1, 2, 3])])),
+    };
+    let mut heard = Vec::new();
+    let mut watch = |done| {
+        heard.push(done);
+        if done >= 4 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    };
+    // The prompt is shared: 60 rows, then 12 for each.
+    let limits = Limits { tokens: 60 + 2 * 12, ..LIMITS };
+    let stopped = with_sampler(&stream, &model, limits, |sampler| {
+        sampler.log_probabilities(1.0, &vec![branches; 7], &mut watch)
+    });
+    assert!(matches!(stopped, Err(RolloutError::Stopped)));
+    assert_eq!(heard, [2, 4]);
 }
 
 #[test]
@@ -213,7 +246,9 @@ fn rollout(judge: &Judge, prompt: &[TokenId], text: &str, finish: Finish) -> Rol
 }
 
 fn readings(judge: &Judge, model: &Model, stream: &Stream, rollouts: &[Rollout]) -> Vec<Reading> {
-    with_sampler(stream, model, LIMITS, |sampler| judge.read_all(sampler, rollouts).expect("fits"))
+    with_sampler(stream, model, LIMITS, |sampler| {
+        judge.read_all(sampler, rollouts, &mut |_, _| ControlFlow::Continue(())).expect("fits")
+    })
 }
 
 #[test]

@@ -175,7 +175,7 @@ impl Bench<'_> {
             let mut watch = |done, tokens| progress.heard(done, tokens);
             let rollouts = judge.sample(sampler, (&prompts, first), how, &mut watch)?;
             let tokens = rollouts.iter().map(|rollout| rollout.completion.len() as u64).sum();
-            Ok((judge.read_all(sampler, &rollouts)?, tokens))
+            Ok((judge.read_all(sampler, &rollouts, &mut watch)?, tokens))
         })?;
         self.progress.batch(readings.len(), tokens);
         for (item, readings) in items.iter().zip(readings.chunks(how.judgements as usize)) {

@@ -91,7 +91,7 @@ impl Judge {
         let rollouts = self.sample(sampler, (&prompts, first), how, watch)?;
         let n = how.judgements.max(1) as usize;
         let readings = match how.mode {
-            Mode::Pointwise => Readings::Pointwise(two(self.read_all(sampler, &rollouts)?, n)),
+            Mode::Pointwise => Readings::Pointwise(two(self.read_all(sampler, &rollouts, watch)?, n)),
             Mode::Pairwise => {
                 Readings::Pairwise(two(rollouts.iter().map(|r| self.read_pair(r)).collect(), n))
             }
@@ -111,7 +111,8 @@ fn two<R>(readings: Vec<R>, n: usize) -> Vec<[Vec<R>; 2]> {
 }
 
 impl Judge {
-    /// Reads rollouts as judgements of one response each, with their expected scores where these are read.
+    /// Reads rollouts as judgements of one response each, with their expected scores where these are read; then `watch` hears how
+    /// many have been, and the tokens drawn for all, and says whether to go on.
     ///
     /// # Errors
     /// As [`Judge::expect`].
@@ -119,9 +120,11 @@ impl Judge {
         &self,
         sampler: &mut Sampler<'_>,
         rollouts: &[Rollout],
+        watch: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
     ) -> Result<Vec<Reading>, RolloutError> {
         let mut readings: Vec<Reading> = rollouts.iter().map(|rollout| self.read(rollout)).collect();
-        self.expect(sampler, rollouts, &mut readings)?;
+        let tokens = rollouts.iter().map(|rollout| rollout.completion.len()).sum();
+        self.expect(sampler, rollouts, &mut readings, &mut |done| watch(done, tokens))?;
         Ok(readings)
     }
 

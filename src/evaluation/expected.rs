@@ -1,3 +1,4 @@
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use super::{Judge, JudgeError, Reading};
@@ -76,15 +77,17 @@ impl Judge {
     }
 
     /// Adds the expected scores to the readings of some rollouts, all drawn at one temperature: of every judgement that keeps to the
-    /// grammar up to its score. Without [`Judge::expecting`] nothing is added.
+    /// grammar up to its score. Without [`Judge::expecting`] nothing is added. `watch` hears how many judgements are done, and says
+    /// whether to go on.
     ///
     /// # Errors
-    /// When a judgement does not fit a pass, or an operator refuses.
+    /// When a judgement does not fit a pass, an operator refuses, or `watch` does not go on.
     pub fn expect(
         &self,
         sampler: &mut Sampler<'_>,
         rollouts: &[Rollout],
         readings: &mut [Reading],
+        watch: &mut dyn FnMut(usize) -> ControlFlow<()>,
     ) -> Result<(), RolloutError> {
         let (Some(spellings), Some(first)) = (&self.spellings, rollouts.first()) else { return Ok(()) };
         let stems =
@@ -95,7 +98,7 @@ impl Judge {
             Some(Branches { prompt, stem: stem.clone()?, tree })
         });
         let branches: Vec<Branches> = branches.collect();
-        let logprobs = sampler.log_probabilities(first.sampling.temperature, &branches)?;
+        let logprobs = sampler.log_probabilities(first.sampling.temperature, &branches, watch)?;
         let read = readings.iter_mut().zip(&stems).filter(|(_, stem)| stem.is_some());
         for ((reading, _), logprobs) in read.zip(logprobs) {
             reading.expected = Expected::of(&spellings.scores, &logprobs);

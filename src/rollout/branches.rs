@@ -1,5 +1,7 @@
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
+use super::engine::goes_on;
 use super::tree::{Go, append};
 use super::{Engine, RolloutError, TokenTree};
 use crate::device::Stream;
@@ -65,15 +67,17 @@ impl<'a> Pass<'a> {
 
 impl Engine {
     /// Log-probability, under log_softmax(logits / T), of every continuation of every one of `all`, in their order: the sums over
-    /// its tokens of what the training forward computes, bit for bit. As many as fit share one pass without a cache.
+    /// its tokens of what the training forward computes, bit for bit. As many as fit share one pass without a cache. `watch` hears
+    /// how many are done, after each pass, and says whether to go on.
     ///
     /// # Errors
-    /// When one alone does not fit a pass or the model's positions, or an operator refuses.
+    /// When one alone does not fit a pass or the model's positions, an operator refuses, or `watch` does not go on.
     pub fn log_probabilities(
         &mut self,
         (stream, model): (&Stream, &Model),
         temperature: f32,
         all: &[Branches],
+        watch: &mut dyn FnMut(usize) -> ControlFlow<()>,
     ) -> Result<Vec<Vec<f64>>, RolloutError> {
         let mut sums = Vec::with_capacity(all.len());
         let mut pass = Pass::default();
@@ -81,10 +85,12 @@ impl Engine {
             self.check_branches(place, branches, model)?;
             if pass.batch.len() + pass.more(branches) > self.limits.tokens {
                 sums.extend(self.run((stream, model), temperature, &std::mem::take(&mut pass))?);
+                goes_on(watch(sums.len()))?;
             }
             pass.push(branches);
         }
         sums.extend(self.run((stream, model), temperature, &pass)?);
+        goes_on(watch(sums.len()))?;
         Ok(sums)
     }
 

@@ -347,7 +347,7 @@ impl<'a> Run<'a> {
     }
 }
 
-fn goes_on(flow: ControlFlow<()>) -> Result<(), RolloutError> {
+pub(super) fn goes_on(flow: ControlFlow<()>) -> Result<(), RolloutError> {
     if flow.is_break() { Err(RolloutError::Stopped) } else { Ok(()) }
 }
 

@@ -32,7 +32,8 @@ impl Sampler<'_> {
         self.engine.generate(self.stream, self.model, self.weights_version, requests, watch)
     }
 
-    /// Log-probability of every continuation of every one of `all`, teacher-forced.
+    /// Log-probability of every continuation of every one of `all`, teacher-forced. `watch` hears how many are done, and says
+    /// whether to go on.
     ///
     /// # Errors
     /// As [`Engine::log_probabilities`].
@@ -40,7 +41,8 @@ impl Sampler<'_> {
         &mut self,
         temperature: f32,
         all: &[Branches],
+        watch: &mut dyn FnMut(usize) -> ControlFlow<()>,
     ) -> Result<Vec<Vec<f64>>, RolloutError> {
-        self.engine.log_probabilities((self.stream, self.model), temperature, all)
+        self.engine.log_probabilities((self.stream, self.model), temperature, all, watch)
     }
 }
