@@ -33,9 +33,9 @@ In:   preference pairs (prompt or messages, chosen, rejected, task): jsonl, json
       without --data the embedded demo's held-out pairs
 Out:  a table on standard error, beside judges that read nothing; one JSON object on standard output; with --out a line a pair:
       {\"id\", \"task\", \"standing\", \"chosen\", \"rejected\", \"judgements\": [{\"shown\", \"sample\", \"scores\", \"failure\", \"text\"}]}
-Each response is judged evaluation.judgements times and the means are compared, as patarm train does. With --mode pairwise
-both responses of a pair are shown side by side, in both orders, each of which counts alike; the flip rate is the share of
-pairs that stand otherwise in the other order.
+Each response is judged --judgements times and the means are compared, as patarm train does. With --mode pairwise both
+responses of a pair are shown side by side, in both orders, each of which counts alike: flips is the share of pairs that
+stand otherwise in the other order, first wins the share of comparisons that the response shown first won.
 Ties earn one half; a pair of which one side, or one order, has no verdict is lost. Intervals are Wilson's, 95 %.
 
 Example:  patarm evaluate --model runs/train/model")]
