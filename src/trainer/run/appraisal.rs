@@ -80,6 +80,10 @@ impl Run<'_> {
     /// Which side of every pair the model prefers: by its judgements, or by the baseline's rewards.
     fn appraise(&mut self, pairs: &[PreparedPair], stop: Stop<'_>) -> Result<HeldOutRun, TrainError> {
         let step = self.progress.step;
+        if pairs.is_empty() {
+            let evaluated = Evaluated::of_standings(step, &HeldOut::of_standings([]));
+            return Ok(HeldOutRun { evaluated, credits: Vec::new(), comparison: None }); // no memory is planned for it
+        }
         let (evaluated, standings, comparison) = match self.config.rl.baseline {
             None => {
                 let comparison = self.compare(pairs, stop)?;
