@@ -11,14 +11,17 @@ fn at(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }
 
-/// Records `benches/results/demo-<name>.json`, in the order of their names.
-fn records() -> Vec<(String, RunReport)> {
+/// What the names of runs' records begin with; `patarm bench` made all others.
+const RUNS: [&str; 2] = ["demo-", "smollm2-"];
+
+/// Records `benches/results/<run><name>.json`, in the order of their names.
+fn records(run: &str) -> Vec<(String, RunReport)> {
     let entries = fs::read_dir(at("benches/results")).into_iter().flatten();
     let mut paths: Vec<PathBuf> =
         entries.map(|entry| entry.expect("a listed entry can be read").path()).collect();
     paths.sort();
     let record = |path: &PathBuf| {
-        let name = path.file_stem()?.to_str()?.strip_prefix("demo-")?.replace('-', " ");
+        let name = path.file_stem()?.to_str()?.strip_prefix(run)?.replace('-', " ");
         let is_json = path.extension().is_some_and(|e| e == "json");
         let text = is_json.then(|| fs::read_to_string(path).expect("a record can be read"))?;
         let report = serde_json::from_str(&text).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
@@ -49,7 +52,7 @@ fn table(header: &[String], rows: &[Vec<String>]) -> String {
     line(header) + &rule + &rows.iter().map(|row| line(row)).collect::<String>()
 }
 
-fn results(records: &[(String, RunReport)]) -> String {
+fn results(what: &str, records: &[(String, RunReport)]) -> String {
     let Some((_, first)) = records.first() else { return String::new() };
     let tasks: Vec<&str> = first.accuracy.iter().skip(1).map(|curve| curve.name.as_str()).collect();
     let mut header = vec![String::new(), "overall".into()];
@@ -72,7 +75,7 @@ fn results(records: &[(String, RunReport)]) -> String {
     }
     let machine = format!("Measured at commit {} on {}.\n", fact(first, "commit"), fact(first, "machine"));
     format!(
-        "Held-out accuracy of the embedded default in per cent, with 95 % intervals. {machine}\n{}",
+        "Held-out accuracy of {what} in per cent, with 95 % intervals. {machine}\n{}",
         table(&header, &rows)
     )
 }
@@ -90,7 +93,8 @@ fn benches() -> Vec<(String, Value)> {
     paths.sort();
     let record = |path: &PathBuf| {
         let name = path.file_stem()?.to_str()?.to_owned();
-        let is_record = path.extension().is_some_and(|e| e == "json") && !name.starts_with("demo-");
+        let is_record =
+            path.extension().is_some_and(|e| e == "json") && !RUNS.iter().any(|run| name.starts_with(run));
         let text = is_record.then(|| fs::read_to_string(path).expect("a record can be read"))?;
         Some((name.replace('_', " "), serde_json::from_str(&text).expect("a record is JSON")))
     };
@@ -132,10 +136,15 @@ fn filled(text: &str, name: &str, content: &str) -> String {
 
 #[test]
 fn the_readmes_numbers_are_those_of_the_records() {
-    let records = records();
+    let [records, smollm2] = RUNS.map(records);
     let readme = fs::read_to_string(at("README.md")).expect("there is a README");
-    let expected = filled(&filled(&readme, "run", &run(&records)), "results", &results(&records));
-    let expected = filled(&expected, "speed", &speed(&benches()));
+    let parts = [
+        ("run", run(&records)),
+        ("results", results("the embedded default", &records)),
+        ("smollm2", results("SmolLM2-135M-Instruct on real pairs", &smollm2)),
+        ("speed", speed(&benches())),
+    ];
+    let expected = parts.iter().fold(readme, |text, (name, part)| filled(&text, name, part));
     let picture = RunReport::picture(&records);
     if std::env::var_os("PATARM_WRITE_README").is_some() {
         fs::write(at("README.md"), &expected).expect("the README can be written");
@@ -156,7 +165,7 @@ fn the_readmes_numbers_are_those_of_the_records() {
 
 #[test]
 fn no_record_comes_from_a_changed_tree() {
-    for (name, report) in records() {
+    for (name, report) in RUNS.iter().flat_map(|run| records(run)) {
         let commit = fact(&report, "commit");
         assert!(
             !commit.contains("dirty") && commit != "unknown",
