@@ -157,10 +157,13 @@ impl<S: Sink> Sink for Renamed<S> {
     }
 }
 
+/// Opens a sink's file.
+type Opening<S> = Box<dyn Fn(&Path) -> io::Result<S> + Send>;
+
 /// A sink that is opened when it can be.
 struct Late<S> {
     path: PathBuf,
-    open: Box<dyn Fn(&Path) -> io::Result<S> + Send>,
+    open: Opening<S>,
     sink: Option<S>,
 }
 

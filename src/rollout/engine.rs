@@ -245,7 +245,7 @@ impl<'a> Run<'a> {
                 complete.extend(self.prefilling.pop_front().map(|p| (p, batch.len() as u32 - 1)));
             }
         }
-        if batch.len() == 0 {
+        if batch.is_empty() {
             return Ok(false);
         }
         self.forward(&batch)?;
