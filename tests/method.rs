@@ -4,6 +4,11 @@
 
 #[path = "method/golden.rs"]
 mod golden;
+#[path = "faults/program.rs"]
+#[allow(dead_code, reason = "shared with the conformance table")]
+mod program;
+#[path = "method/replay.rs"]
+mod replay;
 #[path = "method/rewards.rs"]
 mod rewards;
 #[path = "faults/small_run.rs"]

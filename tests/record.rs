@@ -25,6 +25,8 @@ fn judged(logprob: Vec<f32>, reward: Option<f64>) -> JudgedRollout {
     };
     let text = "a \"quoted\"\nline\u{2028} é \u{0}".into();
     JudgedRollout {
+        reference: None,
+        policy: None,
         pair: "p".into(),
         side: Side::Rejected,
         text,

@@ -87,6 +87,7 @@ fn code(error: &TrainError) -> u8 {
         TrainError::Preference(PreferenceError::Io { .. }) | TrainError::Metrics(_) => DISK,
         TrainError::Preference(_)
         | TrainError::Judge(_)
+        | TrainError::Record(_)
         | TrainError::Overlong { .. }
         | TrainError::Contaminated { .. } => DATA,
         TrainError::Tokenizer(_) | TrainError::Model(_) => MODEL,

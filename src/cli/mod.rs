@@ -22,6 +22,7 @@ mod output;
 mod plan;
 mod progress;
 mod records;
+mod replay;
 mod report;
 mod rows;
 mod score;
@@ -54,6 +55,7 @@ enum Command {
     Init(init::Init),
     Merge(merge::Merge),
     Plan(plan::Plan),
+    Replay(replay::Replay),
     Report(report::Report),
 }
 
@@ -72,6 +74,7 @@ pub fn main() -> ExitCode {
         Command::Init(init) => init.run(&overrides),
         Command::Merge(merge) => merge.run(&overrides),
         Command::Plan(plan) => plan.run(&overrides),
+        Command::Replay(replay) => replay.run(&overrides),
         Command::Report(report) => report.run(),
     };
     match result {

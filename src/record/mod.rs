@@ -3,5 +3,5 @@
 mod replay;
 mod rollout;
 
-pub use replay::{JudgedRollout, RecordError, ReplayReader, ReplayWriter, Side};
+pub use replay::{JudgedRollout, PolicyColumns, RecordError, ReplayReader, ReplayWriter, Side};
 pub use rollout::{Finish, Rollout, Sampling, SeedKey};

@@ -35,6 +35,22 @@ pub struct JudgedRollout {
     pub reward: Option<f64>,
     /// The tokens and all that sampling stored of them.
     pub rollout: Rollout,
+    /// ln p of every token under the reference of the KL terms, where the step asked for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reference: Option<Vec<f32>>,
+    /// What the policy that learns says of the tokens; left out where it is the one that drew them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<PolicyColumns>,
+}
+
+/// What a policy says of tokens that another one drew, one entry each.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PolicyColumns {
+    /// Log-probabilities, nats.
+    pub logprob: Vec<f32>,
+    /// Entropies, nats.
+    pub entropy: Vec<f32>,
 }
 
 /// What can be wrong with a replay file. A line is never half read.
@@ -84,6 +100,14 @@ pub enum RecordError {
         /// Number of tokens.
         expected: usize,
     },
+    /// A judgement that could not have been drawn with the others of its step, or not by this model.
+    #[error("a judgement of pair {pair}: {reason}")]
+    Unfit {
+        /// Id of the pair.
+        pair: String,
+        /// Why.
+        reason: String,
+    },
     /// A per-token field does not have one value for each token.
     #[error("{path}:{line}: `{field}` has {found} values for {expected} tokens")]
     Length {
@@ -120,7 +144,12 @@ impl Place {
         let rollout = &judged.rollout;
         let expected = rollout.completion.len();
         let per_token = [("logprob", &rollout.logprob), ("lse", &rollout.lse), ("entropy", &rollout.entropy)];
-        for (field, values) in per_token {
+        let policy = judged
+            .policy
+            .iter()
+            .flat_map(|p| [("policy.logprob", &p.logprob), ("policy.entropy", &p.entropy)]);
+        let reference = judged.reference.iter().map(|values| ("reference", values));
+        for (field, values) in per_token.into_iter().chain(policy).chain(reference) {
             if values.len() != expected {
                 let (path, line, found) = (self.path.clone(), self.line, values.len());
                 return Err(RecordError::Length { path, line, field, expected, found });

@@ -6,6 +6,7 @@ use crate::ops::OpError;
 use crate::optimizer::OptimizerError;
 use crate::preference::PreferenceError;
 use crate::qwen3::ConfigError;
+use crate::record::RecordError;
 use crate::report::MetricsError;
 use crate::rollout::RolloutError;
 use crate::rubric::RubricError;
@@ -36,6 +37,8 @@ pub enum TrainError {
     Checkpoint(#[from] CheckpointError),
     #[error(transparent)]
     Metrics(#[from] MetricsError),
+    #[error(transparent)]
+    Record(#[from] RecordError),
     #[error(transparent)]
     Device(#[from] DeviceError),
     #[error(transparent)]

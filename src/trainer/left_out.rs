@@ -58,10 +58,10 @@ pub(super) fn judged(
     pairs: &[&PreparedPair],
     rollouts: &[Rollout],
     readings: &[Reading],
-    rewards: &[Option<Reward>],
+    (rewards, reference): (&[Option<Reward>], Option<&[Vec<f32>]>),
 ) -> Vec<JudgedRollout> {
-    let each = rollouts.iter().zip(readings).zip(rewards);
-    let judged = each.map(|((rollout, reading), reward)| JudgedRollout {
+    let each = rollouts.iter().zip(readings).zip(rewards).enumerate();
+    let judged = each.map(|(i, ((rollout, reading), reward))| JudgedRollout {
         pair: pairs[rollout.group as usize / 2].pair.id.clone(),
         side: if rollout.group % 2 == 0 { Side::Chosen } else { Side::Rejected },
         text: reading.text.clone(),
@@ -69,6 +69,8 @@ pub(super) fn judged(
         failure: reading.verdict.as_ref().err().map(|error| error.kind().name().to_owned()),
         reward: reward.map(|reward| reward.0),
         rollout: rollout.clone(),
+        reference: reference.map(|columns| columns[i].clone()),
+        policy: None,
     });
     judged.collect()
 }

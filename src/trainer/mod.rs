@@ -19,6 +19,7 @@ mod page;
 mod pairs;
 mod progress;
 mod reference;
+pub mod replay;
 mod rl_config;
 mod run;
 mod run_folder;

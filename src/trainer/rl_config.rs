@@ -46,6 +46,9 @@ pub struct RlConfig {
     /// How often a group without an advantage is judged anew, at most 100 times, before it is left as it is. Default 0. (What is
     /// said of rewards, scores and failures is of the first judgements.)
     pub resample: u32,
+    /// Steps from one whose judgements are kept, for `patarm replay`, in the run folder's `rollouts/` to the next, the first being
+    /// kept. Default 0: none are.
+    pub record_every: u64,
     /// `{ kind = "none" | "frozen" | "synchronised", every = steps }`. Default frozen; it takes memory only where a KL term asks for
     /// it.
     pub reference: Reference,
@@ -78,6 +81,7 @@ impl Default for RlConfig {
             epochs: 1,
             minibatches: 1,
             resample: 0,
+            record_every: 0,
             reference: Reference::Frozen {},
             reward_kl: RewardKl::default(),
             advantage: AdvantageConfig::default(),
@@ -132,6 +136,11 @@ impl RlConfig {
     /// Whether a KL term asks for the reference.
     pub fn asks_reference(&self) -> bool {
         self.loss.kl != 0.0 || self.reward_kl.coefficient != 0.0
+    }
+
+    /// Whether the judgements of step `step` (from 0) are kept.
+    pub fn records(&self, step: u64) -> bool {
+        self.record_every > 0 && step.is_multiple_of(self.record_every)
     }
 
     /// Optimizer updates of a step; the baseline makes one.

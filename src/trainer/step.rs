@@ -50,8 +50,8 @@ pub struct StepReport {
     pub tokens: usize,
     /// Longest judgement, tokens.
     pub longest: usize,
-    /// All judgements, where the update was left out; else none.
-    pub left_out: Vec<JudgedRollout>,
+    /// All judgements, where an update was left out or they are to be recorded; else none.
+    pub judged: Vec<JudgedRollout>,
 }
 
 /// One step: judge both sides of every pair n times, reward by PAR, learn by GRPO. `step` counts from 0 and keys the samples.
@@ -81,11 +81,12 @@ pub fn step(
     };
     let lengths = rollouts.iter().map(|rollout| rollout.completion.len());
     let (tokens, longest) = (lengths.clone().sum(), lengths.max().unwrap_or(0));
-    let left_out = match updates.iter().all(|updated| matches!(updated.update, Update::Applied { .. })) {
+    let applied = updates.iter().all(|updated| matches!(updated.update, Update::Applied { .. }));
+    let judged = match applied && !method.rl.records(step) {
         true => Vec::new(),
-        false => left_out::judged(pairs, &rollouts, &readings, &rewards),
+        false => left_out::judged(pairs, &rollouts, &readings, (&rewards, reference.as_deref())),
     };
-    Ok(StepReport { rewards: stats, kl_penalty, redrawn, counts, updates, tokens, longest, left_out })
+    Ok(StepReport { rewards: stats, kl_penalty, redrawn, counts, updates, tokens, longest, judged })
 }
 
 /// Logits that were not finite while sampling: what was drawn from them teaches nothing.

@@ -244,7 +244,7 @@ impl Learner {
 
 impl Learner {
     /// Global norm of the step's gradients so far; NaN or infinite where one is.
-    fn gradient_norm(&self) -> Result<f64, TrainError> {
+    pub(super) fn gradient_norm(&self) -> Result<f64, TrainError> {
         let mut squares = 0.0;
         for (_, gradient) in self.gradients.iter() {
             squares += grad_norm::square_sum(&self.stream, gradient.view())?;

@@ -63,4 +63,9 @@ impl Pass {
             scratch,
         })
     }
+
+    /// ln p and dL/dlogp of the first `n` targets of the micro-batch that was accumulated last.
+    pub(in crate::trainer) fn logprobs_and_slopes(&self, n: usize) -> [Vec<f64>; 2] {
+        [0, 3].map(|column| self.columns[column].rows(0..n).to_f64())
+    }
 }

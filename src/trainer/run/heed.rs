@@ -1,7 +1,7 @@
 use super::Run;
 use super::steps::Stepped;
 use crate::optimizer::{Measure, Update};
-use crate::trainer::{Gate, LeftOut, Observer, RunFolder, TrainError};
+use crate::trainer::{Batch, Gate, LeftOut, Observer, RunFolder, TrainError};
 
 /// What a step gives rise to: a notice, a file, the end.
 impl Run<'_> {
@@ -32,6 +32,17 @@ impl Run<'_> {
         }
         let Some(rate) = stepped.unread else { return Ok(()) };
         self.progress.seen.judgements(guard, (step, rate))
+    }
+
+    /// Keeps a step's judgements for replay where that is asked for. A disk that refuses does not end the run.
+    pub(super) fn keep_rollouts(&self, stepped: &Stepped, folder: &RunFolder, observer: &mut dyn Observer) {
+        let Batch::Judged(judged) = &stepped.batch else { return };
+        let number = self.progress.step - 1 - self.config.sft.steps;
+        if self.config.rl.records(number)
+            && let Err(error) = folder.keep_rollouts(stepped.row.step, judged)
+        {
+            observer.notice(&format!("{error}: the judgements of step {} are not kept", stepped.row.step));
+        }
     }
 
     fn write_down(

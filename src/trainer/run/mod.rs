@@ -116,6 +116,7 @@ impl<'a> Run<'a> {
                 Phase::BradleyTerry => self.compare_rewards(learning)?,
             };
             self.progress.seconds = (self.clock.0)() - self.started;
+            self.keep_rollouts(&stepped, folder, observer);
             let heeded = self.heed(&mut stepped, gate, (folder, observer));
             folder.record(&stepped.row).iter().for_each(|notice| observer.notice(notice));
             observer.stepped(&self.progress, &stepped.row);

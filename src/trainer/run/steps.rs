@@ -15,7 +15,7 @@ pub(super) struct Stepped {
     pub(super) unread: Option<f64>,
     /// Rows of the training data.
     pub(super) rows: Vec<usize>,
-    /// What they were made into; empty where every update was applied.
+    /// What they were made into, where an update was left out or judgements are recorded; else empty.
     pub(super) batch: Batch,
 }
 
@@ -109,7 +109,7 @@ impl Run<'_> {
         let row = row
             .with("pairs/truncated", cut as f64)
             .with("pairs/dropped", self.setup.data.lengths.dropped as f64);
-        let (unread, batch) = (Some(report.rewards.failure_rate()), Batch::Judged(report.left_out));
+        let (unread, batch) = (Some(report.rewards.failure_rate()), Batch::Judged(report.judged));
         let updates = report.updates.into_iter().map(|updated| (updated.sums.loss, updated.update)).collect();
         Ok(Stepped { row, updates, unread, rows, batch })
     }

@@ -1,5 +1,6 @@
 mod difference;
 mod lock;
+mod rollouts;
 mod samples;
 mod saving;
 
