@@ -39,11 +39,16 @@ impl Progress {
     pub(super) fn end(self) {
         self.bar.finish_and_clear();
         let (seconds, [judgements, tokens]) = (self.seconds(), self.done);
-        say(&format!(
-            "{judgements} judgements in {seconds:.1} s: {:.1} judgements and {:.0} tokens a second",
-            judgements as f64 / seconds,
-            tokens as f64 / seconds,
-        ));
+        if judgements == 0 {
+            return;
+        }
+        let [each, rate] = [judgements, tokens].map(|count| count as f64 / seconds);
+        let each = if each < 1.0 {
+            format!("{:.1} s a judgement", each.recip())
+        } else {
+            format!("{each:.1} judgements a second")
+        };
+        say(&format!("{judgements} judgements in {seconds:.1} s: {each}, {rate:.1} tokens a second"));
     }
 
     fn seconds(&self) -> f64 {

@@ -121,7 +121,7 @@ fn row_24_however_often_sigterm_and_sigusr1_come_while_sampling_a_checkpoint_is_
     assert!(Command::new("sh").args(["-c", thrice, &pid]).status().unwrap().success());
     assert_eq!(run.ended(), Some(75));
     assert_eq!(saved(&out), ["step-00000000"]);
-    let short = ["--rl.steps", "0", "--sft.steps", "0", "--allow", "rl,rollout,evaluation"];
+    let short = ["--rl.steps", "0", "--sft.steps", "0", "--allow", "rl,rollout,evaluation,reward"];
     let few = ["--evaluation.validation_pairs", "2", "--evaluation.held_out_pairs", "2"];
     patarm(&[&["train", "--out", &out, "--resume", "--allow", "data"], &short[..], &few].concat()).well();
 }

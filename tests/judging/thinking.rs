@@ -137,6 +137,23 @@ fn training_thinks_in_its_rollouts_and_evaluations() {
 }
 
 #[test]
+fn lengths_that_follow_from_the_longest_judgement_count_the_thought() {
+    let print = |more: &[&str]| -> toml::Table {
+        let start = ["train", "--data", "pairs.jsonl", "--rollout.max_new_tokens", "40", "--print-config"];
+        let output = super::patarm(&[&start[..], more].concat());
+        String::from_utf8(output.stdout).expect("UTF-8").parse().expect("TOML")
+    };
+    let lengths = |config: &toml::Table| {
+        let [constant, limit] = [&config["rl"]["loss"]["constant"], &config["reward"]["overlong"]["limit"]];
+        [constant.as_integer(), limit.as_integer()]
+    };
+    assert_eq!(lengths(&print(&[])), [Some(40); 2]);
+    let thinking = print(&["--thinking", "on", "--thinking-budget", "100"]);
+    assert_eq!(lengths(&thinking), [Some(40 + 1 + 100); 2], "the tag that opens a thought is drawn too");
+    assert_eq!(thinking["rollout"]["thinking"].as_str(), Some("on"));
+}
+
+#[test]
 fn models_that_cannot_think_are_refused_in_words() {
     let home = super::home();
     let [model, tasks, pairs] = ["judge/model", "tasks", "pairs.jsonl"].map(|name| home.path(name));
