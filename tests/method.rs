@@ -16,5 +16,7 @@ mod rewards;
 mod small_run;
 #[path = "method/updates.rs"]
 mod updates;
+#[path = "method/whole.rs"]
+mod whole;
 #[path = "method/writer.rs"]
 mod writer;

@@ -23,7 +23,7 @@ pub struct Scored<'a> {
     pub rollout: &'a Rollout,
     /// None: masked, it takes no part.
     pub advantage: Option<Advantage>,
-    /// ln p of every completion token under the frozen reference.
+    /// ln p of every completion token under the reference.
     pub reference: Option<&'a [f32]>,
 }
 

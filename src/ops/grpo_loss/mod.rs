@@ -61,7 +61,7 @@ pub struct PolicyTokens<'a> {
     pub logprob: View<'a>,
     /// ln p under the weights that drew it.
     pub behaviour: View<'a>,
-    /// ln p under the frozen reference; needed when the KL coefficient is not 0.
+    /// ln p under the reference; needed when the KL coefficient is not 0.
     pub reference: Option<View<'a>>,
     /// Entropy of the policy.
     pub entropy: View<'a>,
