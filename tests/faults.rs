@@ -25,6 +25,8 @@ mod program;
 mod prompts;
 #[path = "faults/resume.rs"]
 mod resume;
+#[path = "faults/settings.rs"]
+mod settings;
 #[path = "faults/sinks.rs"]
 mod sinks;
 #[path = "faults/small_run.rs"]

@@ -65,8 +65,7 @@ impl Flags {
     ) -> Result<TrainConfig> {
         let given = typed.iter().filter_map(|(name, value)| Some(((*name).to_owned(), value.clone()?)));
         let all: Overrides = given.chain(overrides.iter().cloned()).collect();
-        let mut config: TrainConfig =
-            config::merge(&TrainConfig::default(), layers, self.config.as_deref(), &all)?;
+        let mut config = config::merge(layers, self.config.as_deref(), &all)?;
         config.seed = self.machine.seed.unwrap_or(config.seed);
         config.model.dtype = self.machine.dtype.unwrap_or(config.model.dtype);
         if self.adapter.is_some() {

@@ -25,7 +25,7 @@ impl TrainConfig {
     /// # Errors
     /// When the adapter can't be read, both are given and differ, or there is no base that outlives the run.
     pub fn low_rank(&self) -> Result<Option<LowRank>, TrainError> {
-        let refuse = |reason: &str| Err(TrainError::Config { setting: "lora", reason: reason.into() });
+        let refuse = |reason: &str| Err(TrainError::Config { setting: "lora".into(), reason: reason.into() });
         match (&self.lora, self.model.adapter()?) {
             (lora, found) if self.model.path.is_none() && (lora.is_some() || found.is_some()) => {
                 refuse("an adapter is an addition to a folder's weights: give model.path as well")

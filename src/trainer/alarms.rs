@@ -122,9 +122,10 @@ impl AlarmConfig {
         ];
         match settings.into_iter().find(|(_, _, (holds, _))| !holds) {
             None => Ok(()),
-            Some((setting, value, (_, range))) => {
-                Err(TrainError::Config { setting, reason: format!("{value}: it must be {range}") })
-            }
+            Some((setting, value, (_, range))) => Err(TrainError::Config {
+                setting: setting.into(),
+                reason: format!("{value}: it must be {range}"),
+            }),
         }
     }
 }

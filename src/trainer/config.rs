@@ -193,12 +193,12 @@ impl EvaluationConfig {
     fn check(&self, baseline: Option<Baseline>) -> Result<(), TrainError> {
         if baseline.is_some() && self.mode == Mode::Pairwise {
             let reason = "a Bradley-Terry reward is of one response: leave it \"pointwise\"".into();
-            return Err(TrainError::Config { setting: "evaluation.mode", reason });
+            return Err(TrainError::Config { setting: "evaluation.mode".into(), reason });
         }
         if self.reading == ScoreReading::Expected && (self.mode, self.vote) != (Mode::Pointwise, Vote::Mean) {
             let reason = "an expected score is of one response, and several are averaged: it needs \
                           evaluation.mode = \"pointwise\" and evaluation.vote = \"mean\"";
-            return Err(TrainError::Config { setting: "evaluation.reading", reason: reason.into() });
+            return Err(TrainError::Config { setting: "evaluation.reading".into(), reason: reason.into() });
         }
         Ok(())
     }
@@ -274,13 +274,16 @@ impl TrainConfig {
     /// # Errors
     /// The first that is out of its range or does not fit the others.
     pub fn check(&self) -> Result<(), TrainError> {
-        let reward = |e: ParConfigError| TrainError::Config { setting: "reward", reason: e.to_string() };
+        let reward = |e: ParConfigError| TrainError::Config {
+            setting: format!("reward.{}", e.setting),
+            reason: format!("{}: it must be {}", e.value, e.range),
+        };
         self.reward.check().map_err(reward)?;
         self.guard.check()?;
         self.rl.check()?;
         self.alarms.check()?;
         self.evaluation.check(self.rl.baseline)?;
-        Ok(self.sft.optimizer.check()?)
+        self.sft.optimizer.check().map_err(|error| TrainError::of_optimizer("sft", error))
     }
 }
 

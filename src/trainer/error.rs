@@ -57,7 +57,7 @@ pub enum TrainError {
     #[error("{setting}: {reason}")]
     Config {
         /// Its dotted name.
-        setting: &'static str,
+        setting: String,
         /// What is wrong and what would be right.
         reason: String,
     },
@@ -138,6 +138,30 @@ pub enum TrainError {
         /// What is wrong and what to do.
         reason: String,
     },
+}
+
+impl TrainError {
+    /// A setting of one of the optimizers, by its whole name.
+    pub(super) fn of_optimizer(group: &str, error: OptimizerError) -> Self {
+        match error {
+            OptimizerError::Setting { setting, value, range } => Self::Config {
+                setting: format!("{group}.optimizer.{setting}"),
+                reason: format!("{value}: it must be {range}"),
+            },
+            error => Self::Optimizer(error),
+        }
+    }
+
+    /// Dotted name of the setting that is wrong, where one is.
+    pub fn setting(&self) -> Option<String> {
+        match self {
+            Self::Config { setting, .. } => Some(setting.clone()),
+            Self::Grpo(GrpoError::Setting { setting, .. } | GrpoError::Refused { setting, .. }) => {
+                Some(format!("rl.{setting}"))
+            }
+            _ => None,
+        }
+    }
 }
 
 impl From<RolloutError> for TrainError {

@@ -46,7 +46,9 @@ impl GuardConfig {
     /// # Errors
     /// Names the first setting that is out of its range.
     pub fn check(&self) -> Result<(), TrainError> {
-        let refuse = |setting, reason: &str| Err(TrainError::Config { setting, reason: reason.into() });
+        let refuse = |setting: &str, reason: &str| {
+            Err(TrainError::Config { setting: setting.into(), reason: reason.into() })
+        };
         match () {
             () if !(self.z >= 0.0 && self.z.is_finite()) => refuse("guard.z", "it must be at least 0"),
             () if self.window < 2 => refuse("guard.window", "it must be at least 2"),

@@ -102,7 +102,7 @@ impl RlConfig {
     /// # Errors
     /// The first that does not.
     pub fn check(&self) -> Result<(), TrainError> {
-        let refuse = |setting, reason: String| Err(TrainError::Config { setting, reason });
+        let refuse = |setting: &str, reason| Err(TrainError::Config { setting: setting.into(), reason });
         if self.epochs == 0 {
             return refuse("rl.epochs", "0: every step's judgements are learned from at least once".into());
         }
@@ -130,7 +130,7 @@ impl RlConfig {
         self.reward_kl.check()?;
         self.advantage.check()?;
         self.loss.check()?;
-        Ok(self.optimizer.check()?)
+        self.optimizer.check().map_err(|error| TrainError::of_optimizer("rl", error))
     }
 
     /// Whether a KL term asks for the reference.

@@ -72,7 +72,7 @@ impl Setup {
     }
 
     fn check(&self, config: &TrainConfig) -> Result<(), TrainError> {
-        let refuse = |setting, reason| Err(TrainError::Config { setting, reason });
+        let refuse = |setting: &str, reason| Err(TrainError::Config { setting: setting.into(), reason });
         let longest = config.data.max_prompt_tokens + self.judge.longest();
         let known = self.judge.tokenizer.vocab_size();
         match () {

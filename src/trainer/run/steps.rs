@@ -74,7 +74,7 @@ impl Run<'_> {
         let reason =
             || "the tokenizer names no end-of-sequence token, whose row would be the reward's".into();
         end.map(|token| token.0 as usize)
-            .ok_or_else(|| TrainError::Config { setting: "rl.baseline", reason: reason() })
+            .ok_or_else(|| TrainError::Config { setting: "rl.baseline".into(), reason: reason() })
     }
 
     /// Number of the step after the cold start, from 0, and the rows of the training pairs that it takes.
