@@ -5,7 +5,8 @@
 //!
 //! | what | names |
 //! |---|---|
-//! | reward, score | `reward` `reward/kl_penalty` `frac_reward_zero_std` `groups/resampled` `score/mean` `score/spread` `score/entropy` `score/saturation` |
+//! | reward, score | `reward` `reward/kl_penalty` `score/mean` `score/spread` `score/entropy` `score/saturation` |
+//! | groups | `frac_reward_zero_std` `groups/resampled` |
 //! | pairs and failures, shares | `pairs/win` `pairs/tie` `pairs/loss` `failure_rate` `failures/<kind>` |
 //! | policy | `loss` `kl` `entropy` `ratio/mean` `clip_ratio/low_mean` `clip_ratio/high_mean` `clip_ratio/region_mean` |
 //! | length | `completions/mean_length` `completions/max_length` `completions/clipped_ratio` `tokens` |

@@ -84,7 +84,7 @@ fn cold_start(home: &Path) -> Setup {
         small_run::config("sft.steps = 80\nsft.rows = 4\nsft.optimizer = { lr = 0.01 }\nrl.steps = 0");
     let small = Small { folder: home, config, resume: Resume::No, disk: Box::new(LocalDisk), setup: &setup };
     small.train(&mut Ear::default()).unwrap();
-    setup.folder = Some(ModelFolder::open(&checkpoints(home).pop().unwrap()).unwrap());
+    setup.folder = Some(ModelFolder::open(checkpoints(home).pop().unwrap()).unwrap());
     setup
 }
 
