@@ -120,8 +120,8 @@ fn settings_that_have_no_sense_are_refused_by_name() {
         ("rl.reference = { kind = \"none\" }\nrl.loss = { kl = 0.1 }", "rl.reference: none, but rl.loss.kl"),
         ("rl.reference = { kind = \"synchronised\", every = 0 }", "rl.reference.every: 0"),
         ("rl.reward_kl = { coefficient = -1.0 }", "reward_kl.coefficient = -1"),
-        ("reward.overlong = { cache = 20, limit = 14 }", "overlong.cache = 20"),
-        ("reward.overlong = { cache = 2, most = -1.0 }", "overlong.most = -1"),
+        ("reward.overlong = { cache = 20, limit = 14 }", "reward.overlong.cache: 20"),
+        ("reward.overlong = { cache = 2, most = -1.0 }", "reward.overlong.most: -1"),
     ];
     for (changes, hint) in refused {
         let error = config(changes).check().unwrap_err().to_string();
