@@ -74,16 +74,28 @@ impl Replay {
             Some(path) => Engine::weights(path, config, &device)?,
         };
         let mut out = Output::create(self.out.as_deref())?;
+        let (mut known, mut replayed) = (Vec::new(), 0);
         for file in files {
             let judged = read(&file).map_err(TrainError::from)?;
             for step in judged.chunk_by(|a, b| a.rollout.seed.step == b.rollout.seed.step) {
                 let number = config.sft.steps + step[0].rollout.seed.step + 1;
                 if self.step.is_none_or(|wanted| wanted == number) {
                     engine.replay(step, config, &mut out).with_context(|| file.display().to_string())?;
+                    replayed += 1;
                 }
+                known.push(number.to_string());
             }
         }
         out.flush()?;
+        if replayed == 0 {
+            let path = self.path.display();
+            match self.step {
+                Some(wanted) if !known.is_empty() => {
+                    bail!("{path} holds no step {wanted}: there are {}", known.join(", "))
+                }
+                _ => bail!("{path} holds no rollouts: `train --rl.record_every N` keeps them"),
+            }
+        }
         Ok(ExitCode::SUCCESS)
     }
 }

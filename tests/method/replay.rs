@@ -143,6 +143,8 @@ fn other_weights_than_those_that_drew_a_step_show_in_its_ratios() {
     let first = setup().folder.as_ref().unwrap().path().to_str().unwrap().to_owned();
     let step = patarm(&["replay", folder, "--model", &first, "--step", "4"]).well();
     assert!(step["largest_gap"].as_f64().unwrap() > 0.0 && step["ratio"] != 1.0, "{}", step["ratio"]);
+    let none = patarm(&["replay", folder, "--step", "3"]);
+    none.refused(2, &["holds no step 3: there are 1, 4"]);
     let alone = patarm(&["replay", folder, "--step", "4"]).well();
     assert_eq!((alone["ratio"].as_f64(), alone["weights_version"].as_u64()), (Some(1.0), Some(3)));
 }
