@@ -148,6 +148,7 @@ fn bradley_terry_baseline_learns_from_the_same_pairs_and_resumes_bit_for_bit() {
     let last: Value = serde_json::from_str(rows.lines().last().expect("a row")).expect("JSON");
     assert_eq!(last["phase"], "bradley_terry");
     assert!(last["grad_norm"].as_f64().is_some_and(|norm| norm > 0.0), "{last}");
+    patarm::report::RunReport::load(&whole).expect("its page can be made again, whatever it did not measure");
 
     let newest = checkpoints(&whole).pop().expect("a checkpoint");
     std::fs::remove_dir_all(newest).expect("removed");

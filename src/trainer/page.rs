@@ -86,22 +86,16 @@ impl Outcome {
             interval: Some((e.low, e.high)),
             note: "over the same pairs".into(),
         }));
-        let failures = self.after.overall.failure_rate.unwrap_or(f64::NAN);
-        let ties = self.after.overall.tie_rate.unwrap_or(f64::NAN);
-        headline.push(number(
-            "Without a verdict",
-            failures,
-            Unit::Share,
-            "of all held-out judgements".into(),
-        ));
-        headline.push(number("Ties", ties, Unit::Share, "earn half".into()));
+        // A judge that writes nothing fails at nothing.
+        let (failures, ties) = (self.after.overall.failure_rate, self.after.overall.tie_rate);
+        let failed =
+            |share| number("Without a verdict", share, Unit::Share, "of all held-out judgements".into());
+        headline.extend(failures.map(failed));
+        headline.extend(ties.map(|share| number("Ties", share, Unit::Share, "earn half".into())));
         headline.push(number("Time", self.seconds, Unit::Seconds, "cold start and all".into()));
-        headline.push(number(
-            "Speed",
-            self.tokens_per_second,
-            Unit::TokensPerSecond,
-            "sampled and learned".into(),
-        ));
+        let speed =
+            number("Speed", self.tokens_per_second, Unit::TokensPerSecond, "sampled and learned".into());
+        headline.extend((self.tokens_drawn > 0).then_some(speed));
         headline
     }
 
