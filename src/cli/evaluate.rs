@@ -92,7 +92,10 @@ impl Evaluate {
             out.flush()?;
         }
         let evaluated = Evaluated::of(0, &comparison);
-        let mut nulls = nulls::table(&train, &held_out, config.seed);
+        // The pairs that the model judged, and no others.
+        let (train, judged): (Vec<_>, Vec<_>) =
+            (train.iter().collect(), prepared.iter().map(|p| &p.pair).collect());
+        let mut nulls = nulls::table(&train, &judged, config.seed);
         nulls.retain(|null| !train.is_empty() || null.name != "n-gram regression");
         say(&table(&evaluated, &nulls).to_string());
         print_out(&summary(evaluated, &nulls).to_string())?;

@@ -32,7 +32,7 @@ A single --prompt on a terminal prints the text alone.
 
 Example:  patarm generate --model DIR --prompt \"What is 2 + 2?\" --temperature 0.7")]
 pub(super) struct Generate {
-    /// Hugging Face folder of a Qwen3 model.
+    /// Hugging Face folder of a Qwen3, Qwen2 or Llama model.
     #[arg(long, value_name = "DIR")]
     model: PathBuf,
     /// One prompt.

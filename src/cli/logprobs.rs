@@ -29,7 +29,7 @@ Control strings in \"text\" are plain letters; messages go through the model's c
 
 Example:  patarm logprobs --model DIR --in rows.jsonl > logprobs.jsonl")]
 pub(super) struct LogProbs {
-    /// Hugging Face folder of a Qwen3 model.
+    /// Hugging Face folder of a Qwen3, Qwen2 or Llama model.
     #[arg(long, value_name = "DIR")]
     model: PathBuf,
     /// File of rows, JSON lines.

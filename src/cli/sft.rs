@@ -34,7 +34,7 @@ Only completion tokens are learned. Settings: sft.steps, sft.rows, sft.optimizer
 
 Example:  patarm sft --model DIR --data rows.jsonl --out runs/sft --sft.steps 100 --sft.optimizer.lr 1e-5")]
 pub(super) struct Sft {
-    /// Hugging Face folder of a Qwen3 model.
+    /// Hugging Face folder of a Qwen3, Qwen2 or Llama model.
     #[arg(long, value_name = "DIR")]
     model: PathBuf,
     /// File of rows, JSON lines.

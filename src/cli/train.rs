@@ -29,7 +29,7 @@ pub(super) struct Train {
     /// File or folder of preference pairs (jsonl, json, gz, zst, parquet); without it the embedded demo pairs.
     #[arg(long, value_name = "PATH")]
     data: Option<PathBuf>,
-    /// Hugging Face folder of a Qwen3 model; without it the embedded demo model.
+    /// Hugging Face folder of a Qwen3, Qwen2 or Llama model; without it the embedded demo model.
     #[arg(long, value_name = "DIR")]
     model: Option<PathBuf>,
     /// Train a reward model of another kind on the same base and pairs, to compare with.

@@ -150,6 +150,13 @@ fn row_05_pairs_that_are_dropped_leave_evaluation_its_number_and_all_judges_the_
     for null in ended["baselines"].as_array().unwrap() {
         assert_eq!(null["overall"]["n"], 7, "{null}");
     }
+    let limits = ["--data.overlong", "drop", "--data.max_prompt_tokens", "1000"];
+    let evaluated =
+        patarm(&[&["evaluate", "--model", model(), "--data", &data][..], &limits, &SHORT].concat()).well();
+    assert_eq!(evaluated["overall"]["pairs"], 40);
+    for null in evaluated["nulls"].as_array().unwrap() {
+        assert_eq!(null["accuracy"]["n"], 40, "{null}");
+    }
 }
 
 #[test]
