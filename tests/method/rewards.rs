@@ -87,6 +87,17 @@ fn the_reference_is_renewed_every_so_many_steps_and_a_resumed_run_keeps_it_to_th
 }
 
 #[test]
+fn a_reference_in_bf16_is_saved_with_the_rest_and_a_resumed_run_keeps_it_to_the_bit() {
+    const NARROW: &str = "model.dtype = \"bf16\"\nrl.loss = { kl = 0.1 }";
+    let [whole, broken] = [(); 2].map(|()| tempfile::tempdir().unwrap());
+    let steps = rows(run(whole.path(), NARROW)).unwrap().0;
+    assert!(value(&steps[3], "kl") > 0.0);
+    run(broken.path(), NARROW).train(&mut Ear { stop_after: Some(2), ..Ear::default() }).unwrap();
+    run(broken.path(), NARROW).resumed(&[]).train(&mut Ear::default()).unwrap();
+    assert_eq!(state(whole.path()), state(broken.path()));
+}
+
+#[test]
 fn groups_without_an_advantage_are_judged_anew_a_bounded_number_of_times() {
     let [left, anew] = ["", "rl.resample = 4"].map(|changes| {
         let home = tempfile::tempdir().unwrap();
