@@ -36,16 +36,22 @@ enum class Stored { Along, Across };
 enum class LeavesAre { Equal, Given };
 enum class Output { Straight, Turned };
 
+// Which row of the tile in memory a row of shared memory holds.
+struct InOrder {
+  static DEV int row(int row) { return row; }
+};
+
 // A tile of c and how warps share it: each takes M / WARPS_M rows and N / WARPS_N columns.
 template <int M_, int N_, int WARPS_M_, int WARPS_N_, int STAGES_> struct Shape {
   static constexpr int M = M_, N = N_, WARPS_M = WARPS_M_, WARPS_N = WARPS_N_, STAGES = STAGES_;
   static constexpr int THREADS = 32 * WARPS_M * WARPS_N, ROWS = M / WARPS_M, COLUMNS = N / WARPS_N;
   static constexpr int SUMS = ROWS * COLUMNS / 32; // of a thread
+  using OrderA = InOrder;
   static_assert(ROWS % 16 == 0 && COLUMNS % 16 == 0 && STAGES >= 2);
 };
 
 // The tile of one operand for one step of depth.
-template <int EXTENT, Stored S, int THREADS> struct Side {
+template <int EXTENT, Stored S, int THREADS, class Order = InOrder> struct Side {
   static constexpr bool ALONG = S == Stored::Along;
   using Tile = SwizzledTile<ALONG ? EXTENT : STEP, ALONG ? STEP : EXTENT>;
 
@@ -53,7 +59,7 @@ template <int EXTENT, Stored S, int THREADS> struct Side {
 #pragma unroll
     for (int i = threadIdx.x; i < Tile::ELEMENTS / 8; i += THREADS) {
       const int row = i / Tile::PIECES, piece = i % Tile::PIECES;
-      const int64_t along = first + (ALONG ? row : piece * 8);
+      const int64_t along = first + (ALONG ? Order::row(row) : piece * 8);
       const int depth = from + (ALONG ? piece * 8 : row);
       const bool valid = along < x.extent && depth < end;
       const int64_t at = ALONG ? along * x.stride + depth : depth * x.stride + along;
@@ -111,7 +117,7 @@ DEV void write_pair(bf16* at, float x, float y, bool add) {
 }
 
 template <class S, Stored A, Stored B, LeavesAre L, class Out, Output O> struct Body {
-  using SideA = Side<S::M, A, S::THREADS>;
+  using SideA = Side<S::M, A, S::THREADS, typename S::OrderA>;
   using SideB = Side<S::N, B, S::THREADS>;
   static constexpr int TILES = SideA::Tile::ELEMENTS + SideB::Tile::ELEMENTS; // elements of a stage
   static constexpr int MS = S::ROWS / 16, NS = S::COLUMNS / 8;
