@@ -3,6 +3,7 @@
 // Rows of a tile are (query, head of the group) pairs, heads fastest: heads that share a key head share its loads.
 #pragma once
 #include "swizzled_tile.cuh"
+#include "vector.cuh"
 
 #include <cstddef>
 

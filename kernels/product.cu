@@ -5,6 +5,7 @@
 // Launch: grid (tiles, 1 or leaves), block and dynamic shared memory of the table; argument: one product::Args.
 //   variant   tile of c          threads  shared bytes
 //   large     128 x 128          256      98304
+//   wgmma     128 x 128          256      131072  sm_90a: the large forward on warpgroup tensor cores
 //   medium    64 x 64            128      65536
 //   few64     64 of M x 64 of N  128      65536   weights on the mma's M, split over leaves so that all SMs stream
 //   few16     64 of M x 16 of N  128      61440   the same
@@ -15,6 +16,7 @@
 
 namespace product {
 using Large = Shape<128, 128, 2, 4, 3>;
+using Wgmma = Shape<128, 128, 8, 1, 4, Core::Warpgroup>;
 using Medium = Shape<64, 64, 2, 2, 4>;
 using Few64 = Shape<64, 64, 2, 2, 4>;
 using Few16 = Shape<64, 16, 4, 1, 6>;
@@ -33,10 +35,12 @@ template <class S> using BackwardWeight = Body<S, Stored::Across, Stored::Across
   EXPORT_KERNEL(product::shape::THREADS, name)
 
 PRODUCT_KERNEL(product_forward_bf16_large, Large, Forward<Large, bf16>);
+PRODUCT_KERNEL(product_forward_bf16_wgmma, Wgmma, Forward<Wgmma, bf16>);
 PRODUCT_KERNEL(product_forward_bf16_medium, Medium, Forward<Medium, bf16>);
 PRODUCT_KERNEL(product_forward_bf16_few64, Few64, ForwardFew<Few64, bf16>);
 PRODUCT_KERNEL(product_forward_bf16_few16, Few16, ForwardFew<Few16, bf16>);
 PRODUCT_KERNEL(product_forward_f32_large, Large, Forward<Large, float>);
+PRODUCT_KERNEL(product_forward_f32_wgmma, Wgmma, Forward<Wgmma, float>);
 PRODUCT_KERNEL(product_forward_f32_medium, Medium, Forward<Medium, float>);
 PRODUCT_KERNEL(product_forward_f32_few64, Few64, ForwardFew<Few64, float>);
 PRODUCT_KERNEL(product_forward_f32_few16, Few16, ForwardFew<Few16, float>);

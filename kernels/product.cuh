@@ -7,6 +7,8 @@
 // larger than 1, one leaf each: the sums then pass through `partial`, and the last block of the tile adds them.
 #pragma once
 #include "swizzled_tile.cuh"
+#include "vector.cuh"
+#include "wgmma.cuh"
 
 #include <cstddef>
 
@@ -35,6 +37,7 @@ static_assert(sizeof(Operand) == 24 && sizeof(Args) == 96 && offsetof(Args, out)
 enum class Stored { Along, Across };
 enum class LeavesAre { Equal, Given };
 enum class Output { Straight, Turned };
+enum class Core { Warp, Warpgroup }; // which mma: mma.sync, or wgmma of four warps above one another
 
 // Which row of the tile in memory a row of shared memory holds.
 struct InOrder {
@@ -42,12 +45,17 @@ struct InOrder {
 };
 
 // A tile of c and how warps share it: each takes M / WARPS_M rows and N / WARPS_N columns.
-template <int M_, int N_, int WARPS_M_, int WARPS_N_, int STAGES_> struct Shape {
+template <int M_, int N_, int WARPS_M_, int WARPS_N_, int STAGES_, Core C = Core::Warp> struct Shape {
+  static constexpr Core CORE = C;
+  // Steps of depth that a stage stands unread before it is filled again: what a warpgroup reads in the background may be the
+  // step before the one in work.
+  static constexpr int REST = C == Core::Warp ? 1 : 2;
   static constexpr int M = M_, N = N_, WARPS_M = WARPS_M_, WARPS_N = WARPS_N_, STAGES = STAGES_;
   static constexpr int THREADS = 32 * WARPS_M * WARPS_N, ROWS = M / WARPS_M, COLUMNS = N / WARPS_N;
   static constexpr int SUMS = ROWS * COLUMNS / 32; // of a thread
   using OrderA = InOrder;
-  static_assert(ROWS % 16 == 0 && COLUMNS % 16 == 0 && STAGES >= 2);
+  static_assert(ROWS % 16 == 0 && COLUMNS % 16 == 0 && STAGES > REST);
+  static_assert(C == Core::Warp || (ROWS == 16 && WARPS_M % 4 == 0 && WARPS_N == 1 && N == 128));
 };
 
 // The tile of one operand for one step of depth.
@@ -56,14 +64,16 @@ template <int EXTENT, Stored S, int THREADS, class Order = InOrder> struct Side 
   using Tile = SwizzledTile<ALONG ? EXTENT : STEP, ALONG ? STEP : EXTENT>;
 
   static DEV void load(bf16* tile, const Operand& x, int64_t first, int from, int end) {
+    constexpr int AT_ONCE = THREADS / Tile::PIECES; // rows
+    static_assert(THREADS % Tile::PIECES == 0 && Tile::ROWS % AT_ONCE == 0);
+    const int first_row = threadIdx.x / Tile::PIECES, piece = threadIdx.x % Tile::PIECES;
+    const int64_t column = (ALONG ? from : first) + piece * 8;
+    const int64_t rows = ALONG ? x.extent : end, columns = ALONG ? end : x.extent;
 #pragma unroll
-    for (int i = threadIdx.x; i < Tile::ELEMENTS / 8; i += THREADS) {
-      const int row = i / Tile::PIECES, piece = i % Tile::PIECES;
-      const int64_t along = first + (ALONG ? Order::row(row) : piece * 8);
-      const int depth = from + (ALONG ? piece * 8 : row);
-      const bool valid = along < x.extent && depth < end;
-      const int64_t at = ALONG ? along * x.stride + depth : depth * x.stride + along;
-      Tile::copy(tile, row, piece, x.data + (valid ? at : 0), valid);
+    for (int i = 0; i < Tile::ROWS; i += AT_ONCE) {
+      const int64_t row = ALONG ? first + Order::row(first_row + i) : from + first_row + i;
+      const bool valid = row < rows && column < columns;
+      Tile::copy(tile, first_row + i, piece, x.data + (valid ? row * x.stride + column : 0), valid);
     }
   }
 };
@@ -82,6 +92,7 @@ template <LeavesAre L> struct Steps {
     end = L == LeavesAre::Equal ? min(depth, (leaf + 1) * LEAF) : (int)bounds[leaf + 1];
   }
   DEV bool any() const { return leaf < last; }
+  DEV bool in(int this_leaf) const { return leaf == this_leaf && any(); }
   DEV bool ends_leaf() const { return from + STEP >= end; }
   DEV void next() {
     if (ends_leaf()) {
@@ -135,7 +146,7 @@ template <class S, Stored A, Stored B, LeavesAre L, class Out, Output O> struct 
     SideB::load(tiles + SideA::Tile::ELEMENTS, args.b, first_n, steps.from, steps.end);
   }
 
-  DEV void multiply(Sums& sums, int stage) const {
+  DEV void by_warp(Sums& sums, int stage) const {
     const bf16 *a = stages + stage * TILES, *b = a + SideA::Tile::ELEMENTS;
 #pragma unroll
     for (int k = 0; k < STEP; k += 16) {
@@ -157,29 +168,45 @@ template <class S, Stored A, Stored B, LeavesAre L, class Out, Output O> struct 
     }
   }
 
+  // The same in the background, the step before it done. Tiles of 128 bytes a row are what SWIZZLE_128 describes.
+  DEV void by_warpgroup(Sums& sums, int stage) const {
+    static_assert(S::CORE == Core::Warp || (SideA::ALONG && SideB::ALONG && STEP == 64));
+    const bf16 *a = stages + stage * TILES + warp_m / 64 * 64 * STEP, *b = stages + stage * TILES + SideA::Tile::ELEMENTS;
+    wgmma_fence();
+#pragma unroll
+    for (int k = 0; k < STEP; k += 16)
+      wgmma_m64n128k16_bf16(flat(sums), wgmma_desc(a + k, 16, 1024, SWIZZLE_128), wgmma_desc(b + k, 16, 1024, SWIZZLE_128), 1);
+    wgmma_commit();
+    wgmma_wait<1>(flat(sums));
+  }
+  static DEV float (&flat(Sums& sums))[MS * NS * 4] { return *reinterpret_cast<float(*)[MS * NS * 4]>(&sums); }
+
   // Calls leaf_ends(sums, leaf) at each leaf's end; the sums are zeroed after it.
   template <class F> DEV void sum(int first, int last, F leaf_ends) const {
+    constexpr int AHEAD = S::STAGES - S::REST;
     Steps<L> loading(args, first, last), steps(args, first, last);
 #pragma unroll
-    for (int stage = 0; stage < S::STAGES - 1; stage++) {
+    for (int stage = 0; stage < AHEAD; stage++) {
       load(stage, loading);
       cp_async_commit();
       if (loading.any()) loading.next();
     }
-    Sums sums;
-    clear(sums);
-    for (int stage = 0; steps.any(); stage = stage + 1 == S::STAGES ? 0 : stage + 1) {
-      cp_async_wait<S::STAGES - 2>();
-      __syncthreads(); // this stage has arrived for all, and nobody reads the one before it any more
-      load(stage == 0 ? S::STAGES - 1 : stage - 1, loading);
-      cp_async_commit();
-      if (loading.any()) loading.next();
-      multiply(sums, stage);
-      if (steps.ends_leaf()) {
-        leaf_ends(sums, steps.leaf);
-        clear(sums);
+    for (int stage = 0; steps.any();) {
+      const int leaf = steps.leaf;
+      Sums sums;
+      clear(sums);
+      for (; steps.in(leaf); steps.next(), stage = stage + 1 == S::STAGES ? 0 : stage + 1) {
+        cp_async_wait<AHEAD - 1>();
+        if constexpr (S::CORE == Core::Warpgroup) fence_proxy_async();
+        __syncthreads(); // this stage has arrived for all, and nobody reads the one that is filled next
+        load((stage + AHEAD) % S::STAGES, loading);
+        cp_async_commit();
+        if (loading.any()) loading.next();
+        if constexpr (S::CORE == Core::Warp) by_warp(sums, stage);
+        else by_warpgroup(sums, stage);
       }
-      steps.next();
+      if constexpr (S::CORE == Core::Warpgroup) wgmma_wait<0>(flat(sums));
+      leaf_ends(sums, leaf);
     }
     cp_async_wait<0>();
   }
