@@ -3,7 +3,11 @@
 use std::path::Path;
 use std::process::Command;
 
+#[path = "kernels/build.rs"]
+mod kernels;
+
 fn main() {
+    kernels::build();
     let shared = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared");
     for (name, place) in [("shared_data", "data"), ("shared_faults", "faults.md")] {
         println!("cargo::rustc-check-cfg=cfg({name})");

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use patarm::device::{Device, DeviceChoice, Stream};
 use patarm::dims;
 use patarm::grpo::{
     Advantage, AdvantageConfig, DeadGroups, Example, Group, GrpoError, Life, Loss, LossConfig, Packed,
@@ -10,6 +11,7 @@ use patarm::grpo::{
 use patarm::ops::attention::Source;
 use patarm::ops::grpo_loss::Kl;
 use patarm::record::{Finish, Rollout, Sampling, SeedKey};
+use patarm::tensor::DType;
 use patarm::tokenizer::TokenId;
 use proptest::prelude::*;
 
@@ -276,10 +278,11 @@ fn supervised_examples_learn_their_completion_only() {
     let batch = pack_examples(&examples, 14).expect("two fit a leaf");
     assert_eq!(batch.leaves.len(), 2);
     let all = Packed::join(&batch.leaves);
+    let stream = Stream::new(Device::open(DeviceChoice::Cpu, 1).unwrap());
     assert_eq!(all.targets.ids, [50, 51, 52].repeat(3));
     assert_eq!(all.targets.rows, [4, 5, 6, 11, 12, 13, 18, 19, 20]);
     assert!(all.weight.iter().all(|w| *w == 1.0 / 9.0));
-    assert_eq!(patarm::grpo::supervised(&all, patarm::tensor::DType::F64).dims(), dims![N: 9]);
+    assert_eq!(patarm::grpo::supervised(&stream, &all, DType::F64).unwrap().dims(), dims![N: 9]);
     assert!(pack_examples(&examples, 6).is_err());
 }
 

@@ -16,7 +16,7 @@ pub use record::{Middle, PeerRecord, Record, Repeat};
 pub use run::{Options, Workload, run};
 pub use train_step::{TrainShape, TrainStep};
 
-use crate::device::Device;
+use crate::device::{Device, DeviceError};
 use crate::ops::OpError;
 use crate::optimizer::OptimizerError;
 use crate::rollout::RolloutError;
@@ -31,6 +31,9 @@ pub enum BenchError {
     /// An operator refused.
     #[error(transparent)]
     Op(#[from] OpError),
+    /// The device refused.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
     /// The optimizer refused.
     #[error(transparent)]
     Optimizer(#[from] OptimizerError),

@@ -121,7 +121,7 @@ impl TrainStep {
     fn step(&mut self) -> Result<(), BenchError> {
         let Self { stream, memory: m, batch, leaves, .. } = self;
         let n = batch.len();
-        m.gradients.zero();
+        m.gradients.zero()?;
         forward(stream, &m.model, batch, &mut m.activations, None)?;
         let head = m.model.params.head_id();
         let input = HeadInput {

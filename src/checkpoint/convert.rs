@@ -71,14 +71,14 @@ fn bf16_from(x: f64) -> bf16 {
 /// Converts the bytes of one stored tensor into `out`; the caller has compared the shapes.
 pub(super) fn convert(bytes: &[u8], stored: Stored, out: ViewMut<'_>, scan: Scan) -> Result<(), Fault> {
     match (stored, out.dtype()) {
-        (Stored::U32, DType::U32) => {
-            out.host_bytes_mut().copy_from_slice(bytes);
+        (Stored::U32, DType::U32) => out.write_bytes(|out| {
+            out.copy_from_slice(bytes);
             Ok(())
-        }
+        }),
         (_, DType::U32) => Err(Fault::StoredAs { found: stored, expected: Stored::U32 }),
-        (_, dtype @ DType::F64) => from::<f64>(bytes, stored, out.host_bytes_mut(), dtype, scan),
-        (_, dtype @ DType::F32) => from::<f32>(bytes, stored, out.host_bytes_mut(), dtype, scan),
-        (_, dtype @ DType::BF16) => from::<bf16>(bytes, stored, out.host_bytes_mut(), dtype, scan),
+        (_, dtype @ DType::F64) => out.write_bytes(|out| from::<f64>(bytes, stored, out, dtype, scan)),
+        (_, dtype @ DType::F32) => out.write_bytes(|out| from::<f32>(bytes, stored, out, dtype, scan)),
+        (_, dtype @ DType::BF16) => out.write_bytes(|out| from::<bf16>(bytes, stored, out, dtype, scan)),
     }
 }
 

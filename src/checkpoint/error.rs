@@ -2,6 +2,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::Stored;
+use crate::device::DeviceError;
 
 /// What can be wrong with a checkpoint, with the file and the tensor it is wrong in.
 #[derive(Debug, thiserror::Error)]
@@ -88,6 +89,9 @@ pub enum Fault {
         /// What the reader needs.
         expected: Stored,
     },
+    /// The device did not take it.
+    #[error("{0}")]
+    Device(String),
     /// The shape differs from the configuration's.
     #[error("shape {found:?}, but config.json says {expected}")]
     Shape {
@@ -158,5 +162,11 @@ impl CheckpointError {
 
     pub(super) fn tensor(path: &Path, tensor: &str, fault: Fault) -> Self {
         Self::Tensor { path: path.to_owned(), tensor: tensor.to_owned(), fault }
+    }
+}
+
+impl From<DeviceError> for Fault {
+    fn from(error: DeviceError) -> Self {
+        Self::Device(error.to_string())
     }
 }

@@ -75,7 +75,7 @@ impl<'a> Save<'a> {
         let state = self.state.iter().flat_map(|state| state.tensors);
         let facts = self.state.as_ref().map_or(0, |state| state.facts.to_string().len() as u64 * 2);
         let tensors = self.weights.iter().map(|w| self.tensor_bytes(w)).sum::<u64>()
-            + state.clone().map(|t| t.tensor.host_bytes().len() as u64).sum::<u64>();
+            + state.clone().map(|t| t.tensor.bytes() as u64).sum::<u64>();
         let headers = (self.weights.len() + state.count()) as u64 * 256;
         tensors + headers + facts + self.companions.iter().map(|c| c.bytes.len() as u64).sum::<u64>() + SMALL
     }
@@ -236,6 +236,7 @@ impl<'a> Staging<'a> {
 
 fn write_tensor(out: &mut dyn Write, tensor: &Named<'_>, stored: Stored) -> io::Result<()> {
     let dtype = tensor.tensor.dtype();
-    let chunks = tensor.tensor.host_bytes().chunks(CHUNK * dtype.size());
-    chunks.map(|chunk| convert::narrow(chunk, dtype, stored)).try_for_each(|bytes| out.write_all(&bytes))
+    let bytes = tensor.tensor.read_bytes().map_err(io::Error::other)?;
+    let mut chunks = bytes.chunks(CHUNK * dtype.size());
+    chunks.try_for_each(|chunk| out.write_all(&convert::narrow(chunk, dtype, stored)))
 }

@@ -91,7 +91,7 @@ impl Train {
         bad_rows::keep(&self.out.join(bad_rows::REJECTS), &setup.rejects)?;
         let threads = match &device {
             Device::Host(host) => host.threads(),
-            Device::Cuda(cuda) => match *cuda {},
+            Device::Cuda(_) => 1,
         };
         let provenance = machine::provenance(&setup.data.hash, threads);
         folder.keep_provenance(&provenance)?;

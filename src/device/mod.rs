@@ -1,9 +1,10 @@
-//! Where memory lies and code runs: the host's threads today, CUDA behind the same handles. The only home of `unsafe`.
+//! Where memory lies and code runs: the host's threads today, NVIDIA GPUs behind the same handles. The only home of `unsafe`.
 
 #![allow(unsafe_code)]
 
 mod blocks;
 pub mod busy;
+mod cuda;
 mod exp;
 mod float;
 mod host;
@@ -13,6 +14,7 @@ mod product;
 mod stream;
 
 pub use blocks::{BlockMut, grid_mut};
+pub use cuda::{Address, Cuda, Driver, DriverError, Grid, Kernel};
 pub use float::{Float, Scalar};
 pub use host::Host;
 pub use mapped::MappedFile;
@@ -29,10 +31,6 @@ pub enum Device {
     Cuda(Cuda),
 }
 
-/// An open CUDA device. This build has no kernels, so no value of this type exists.
-#[derive(Clone, Debug)]
-pub enum Cuda {}
-
 /// What the user asked for with `--device`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DeviceChoice {
@@ -47,9 +45,43 @@ pub enum DeviceChoice {
 /// What can go wrong with a device.
 #[derive(Debug, thiserror::Error)]
 pub enum DeviceError {
-    /// CUDA was asked for.
-    #[error("--device cuda:{0}: this build has no CUDA kernels yet; use --device cpu")]
+    /// CUDA was asked for, and there was no nvcc when this program was built.
+    #[error(
+        "--device cuda:{0}: this build has no CUDA kernels, because it found no nvcc; run kernels/install_nvcc and build \
+         again, or use --device cpu"
+    )]
     CudaNotBuilt(usize),
+    /// There is no such GPU, or it or its driver is too old.
+    #[error("--device cuda:{index}: {reason}; --device cpu works without a GPU")]
+    NoCuda {
+        /// The device that was asked for.
+        index: usize,
+        /// What is missing.
+        reason: String,
+    },
+    /// The GPU does not have so much memory left.
+    #[error("{device}: {bytes} bytes are needed, {free} of {all} are free")]
+    Memory {
+        /// The device's name.
+        device: String,
+        /// Asked for.
+        bytes: usize,
+        /// Free.
+        free: u64,
+        /// In all.
+        all: u64,
+    },
+    /// The GPU's driver refused, or work that it was given failed.
+    #[error(transparent)]
+    Driver(#[from] DriverError),
+    /// Work failed some time after it was launched.
+    #[error("{source}; launched last, oldest first: {}", launched.join(", "))]
+    Late {
+        /// Operators, oldest first.
+        launched: Vec<&'static str>,
+        /// What the driver says.
+        source: DriverError,
+    },
     /// The CPU is older than the supported platform.
     #[error("this CPU lacks AVX2 or FMA; patarm supports Linux on x86-64-v3 (2013 and later)")]
     CpuTooOld,
@@ -71,7 +103,7 @@ impl Device {
     pub fn open(choice: DeviceChoice, threads: usize) -> Result<Self, DeviceError> {
         match choice {
             DeviceChoice::Auto | DeviceChoice::Cpu => Ok(Self::Host(Host::open(threads)?)),
-            DeviceChoice::Cuda(index) => Err(DeviceError::CudaNotBuilt(index)),
+            DeviceChoice::Cuda(index) => Ok(Self::Cuda(Cuda::open(index)?)),
         }
     }
 
@@ -79,7 +111,7 @@ impl Device {
     pub fn enter<R: Send>(&self, f: impl FnOnce() -> R + Send) -> R {
         match self {
             Self::Host(host) => host.enter(f),
-            Self::Cuda(cuda) => match *cuda {},
+            Self::Cuda(_) => f(),
         }
     }
 }

@@ -46,7 +46,10 @@ impl Stream {
     pub fn sync(&self) -> Result<(), DeviceError> {
         match &self.device {
             Device::Host(_) => Ok(()),
-            Device::Cuda(cuda) => match *cuda {},
+            Device::Cuda(cuda) => cuda.driver().sync().map_err(|source| {
+                let launched = self.last_launched();
+                DeviceError::Late { launched, source }
+            }),
         }
     }
 }

@@ -1,5 +1,5 @@
 use super::{GrpoError, LossConfig, Packed};
-use crate::device::Stream;
+use crate::device::{DeviceError, Stream};
 use crate::dims;
 use crate::ops::grpo_loss::{self, LossGradient, LossSums, PolicyTokens};
 use crate::tensor::{DType, Tensor, View};
@@ -26,14 +26,15 @@ pub fn evaluate(
     sums: &mut LossSums,
 ) -> Result<(), GrpoError> {
     let dtype = measured.logprob.dtype();
-    let exact = |values: &[f64]| column(values.iter().copied(), dtype);
-    let stored = |values: &[f32]| column(values.iter().map(|x| f64::from(*x)), dtype);
-    let reference = (!packed.reference.is_empty()).then(|| stored(&packed.reference));
-    let behaviour = stored(&packed.behaviour);
-    let [advantage, weight, kl_weight, entropy_weight] =
-        [&packed.advantage, &packed.weight, &packed.kl_weight, &packed.entropy_weight]
-            .map(|values| exact(values));
-    let sequence = Tensor::from_ids(&packed.targets.sequence, measured.logprob.dims());
+    let column = |values: &mut dyn ExactSizeIterator<Item = f64>| column(stream, values, dtype);
+    let stored = |values: &[f32]| column(&mut values.iter().map(|x| f64::from(*x)));
+    let exact = |values: &[f64]| column(&mut values.iter().copied());
+    let reference = (!packed.reference.is_empty()).then(|| stored(&packed.reference)).transpose()?;
+    let behaviour = stored(&packed.behaviour)?;
+    let (advantage, weight) = (exact(&packed.advantage)?, exact(&packed.weight)?);
+    let (kl_weight, entropy_weight) = (exact(&packed.kl_weight)?, exact(&packed.entropy_weight)?);
+    let mut sequence = Tensor::on(stream.device(), DType::U32, measured.logprob.dims())?;
+    sequence.view_mut().write_ids(&packed.targets.sequence)?;
     let tokens = PolicyTokens {
         logprob: measured.logprob,
         behaviour: behaviour.view(),
@@ -49,15 +50,20 @@ pub fn evaluate(
 }
 
 /// dL/dlogp of the supervised loss -sum w ln p: what the head's gradient takes, [N] in `dtype`.
-pub fn supervised(packed: &Packed, dtype: DType) -> Tensor {
-    column(packed.weight.iter().map(|weight| -weight), dtype)
+///
+/// # Errors
+/// When the device has no room.
+pub fn supervised(stream: &Stream, packed: &Packed, dtype: DType) -> Result<Tensor, DeviceError> {
+    column(stream, &mut packed.weight.iter().map(|weight| -weight), dtype)
 }
 
 /// [N] numbers as a tensor of an accumulator's dtype.
-fn column(values: impl ExactSizeIterator<Item = f64>, dtype: DType) -> Tensor {
-    let dims = dims![N: values.len()];
-    match dtype {
-        DType::F64 => Tensor::from_slice(&values.collect::<Vec<f64>>(), dims),
-        _ => Tensor::from_slice(&values.map(|x| x as f32).collect::<Vec<f32>>(), dims),
-    }
+fn column(
+    stream: &Stream,
+    values: &mut dyn ExactSizeIterator<Item = f64>,
+    dtype: DType,
+) -> Result<Tensor, DeviceError> {
+    let mut tensor = Tensor::on(stream.device(), dtype, dims![N: values.len()])?;
+    tensor.view_mut().write_f64(values)?;
+    Ok(tensor)
 }

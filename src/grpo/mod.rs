@@ -7,6 +7,7 @@ mod evaluate;
 mod loss;
 mod reward_kl;
 
+use crate::device::DeviceError;
 use crate::ops::OpError;
 
 pub use advantage::{Advantage, AdvantageConfig, Estimator, GroupAdvantages, Life, Rewarded, advantages};
@@ -32,6 +33,9 @@ pub enum GrpoError {
     /// An operator refused its arguments.
     #[error(transparent)]
     Op(#[from] OpError),
+    /// The device refused.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
     /// A setting is out of range.
     #[error("{setting} = {value}: it must be {range}")]
     Setting {

@@ -57,7 +57,7 @@ pub fn step(stream: &Stream, param: Param<'_>, settings: &AdamW) -> Result<(), O
     check(&param, settings)?;
     match stream.launch(OP) {
         Device::Host(host) => crate::with_float!(param.w.dtype(), T => body::<T>(host, param, settings)),
-        Device::Cuda(cuda) => match *cuda {},
+        Device::Cuda(_) => return Err(OpError::NoKernel { op: OP }),
     }
     Ok(())
 }

@@ -26,7 +26,7 @@ pub fn forward(stream: &Stream, bias: View<'_>, y: ViewMut<'_>) -> Result<(), Op
     expect_dtype(OP, "bias", bias.dtype(), y.dtype().accumulator())?;
     match stream.launch(OP) {
         Device::Host(host) => with_float!(y.dtype(), T => add::<T>(host, bias.host(), y.host_mut())),
-        Device::Cuda(cuda) => match *cuda {},
+        Device::Cuda(_) => return Err(OpError::NoKernel { op: OP }),
     }
     Ok(())
 }
@@ -48,7 +48,7 @@ pub fn backward(stream: &Stream, dy: View<'_>, leaves: &Leaves, dbias: ViewMut<'
         Device::Host(host) => with_float!(dy.dtype(), T => {
             sum_rows::<T>(host, dy.host(), leaves, dbias.host_mut());
         }),
-        Device::Cuda(cuda) => match *cuda {},
+        Device::Cuda(_) => return Err(OpError::NoKernel { op: OP }),
     }
     Ok(())
 }

@@ -1,5 +1,6 @@
 use std::ops::Range;
 
+use crate::device::DeviceError;
 use crate::tensor::{DType, Dims};
 
 pub use crate::device::Write;
@@ -31,6 +32,15 @@ pub enum OpError {
         /// What it should be.
         expected: DType,
     },
+    /// GPUs have no kernel for it.
+    #[error("{op}: there is no CUDA kernel for it yet; use --device cpu")]
+    NoKernel {
+        /// Operator.
+        op: &'static str,
+    },
+    /// The device refused, or work before this failed.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
     /// Anything else about an argument.
     #[error("{op}: {reason}")]
     Argument {

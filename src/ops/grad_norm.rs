@@ -18,7 +18,7 @@ const LANES: usize = 8;
 pub fn square_sum(stream: &Stream, g: View<'_>) -> Result<f64, OpError> {
     match stream.launch("grad_norm_square_sum") {
         Device::Host(host) => Ok(crate::with_float!(g.dtype(), T => chunks(host, g.host::<T>()))),
-        Device::Cuda(cuda) => match *cuda {},
+        Device::Cuda(_) => return Err(OpError::NoKernel { op: "grad_norm_square_sum" }),
     }
 }
 

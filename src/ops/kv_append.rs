@@ -40,7 +40,7 @@ pub fn forward(
             expect_below(OP, "slot", slots.ids(), shape.blocks * BLOCK)?;
             append(k.host::<T>(), v.host::<T>(), slots.ids(), (pool.host_mut::<T>(), shape));
         }),
-        Device::Cuda(cuda) => match *cuda {},
+        Device::Cuda(_) => return Err(OpError::NoKernel { op: OP }),
     }
     Ok(())
 }

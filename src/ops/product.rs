@@ -43,7 +43,7 @@ pub fn forward(
             let b = Matrix::new(w.host::<T>(), m, k).transposed();
             into::<T>(OP, host, a, b, (y, write))
         }),
-        Device::Cuda(cuda) => match *cuda {},
+        Device::Cuda(_) => return Err(OpError::NoKernel { op: OP }),
     }
 }
 
@@ -69,7 +69,7 @@ pub fn backward_input(
             let b = Matrix::new(w.host::<T>(), m, k);
             into::<T>(OP, host, a, b, (dx, write))
         }),
-        Device::Cuda(cuda) => match *cuda {},
+        Device::Cuda(_) => return Err(OpError::NoKernel { op: OP }),
     }
 }
 
@@ -100,7 +100,7 @@ pub fn backward_weight(
                 into::<T>(OP, host, a, b, (dw.reborrow(), Write::Add))
             })
         }),
-        Device::Cuda(cuda) => match *cuda {},
+        Device::Cuda(_) => return Err(OpError::NoKernel { op: OP }),
     }
 }
 

@@ -1,6 +1,6 @@
 //! Fresh weights: x ~ Normal(0, spread), x ~ Uniform(-bound, bound), or a constant.
 //!
-//! x of any shape and dtype, written once. Each element depends on the key and its index alone.
+//! x of any shape and dtype, written once; for a GPU drawn on the host. Each element depends on the key and its index alone.
 
 use super::OpError;
 use super::philox::{BLOCK, Key};
@@ -14,7 +14,7 @@ const CHUNK: usize = 1 << 14;
 /// x = normal values with mean 0 and standard deviation `spread`.
 ///
 /// # Errors
-/// None on the host.
+/// When the device refuses.
 pub fn normal(stream: &Stream, x: ViewMut<'_>, key: Key, spread: f64) -> Result<(), OpError> {
     fill(stream, "random_normal", x, |index| spread * gaussian(key, index))
 }
@@ -22,7 +22,7 @@ pub fn normal(stream: &Stream, x: ViewMut<'_>, key: Key, spread: f64) -> Result<
 /// x = values between -`bound` and `bound`, each as likely.
 ///
 /// # Errors
-/// None on the host.
+/// When the device refuses.
 pub fn uniform(stream: &Stream, x: ViewMut<'_>, key: Key, bound: f64) -> Result<(), OpError> {
     fill(stream, "random_uniform", x, |index| bound * (2.0 * fraction(words(key, index)[0]) - 1.0))
 }
@@ -30,7 +30,7 @@ pub fn uniform(stream: &Stream, x: ViewMut<'_>, key: Key, bound: f64) -> Result<
 /// x = value.
 ///
 /// # Errors
-/// None on the host.
+/// When the device refuses.
 pub fn constant(stream: &Stream, x: ViewMut<'_>, value: f64) -> Result<(), OpError> {
     fill(stream, "random_constant", x, |_| value)
 }
@@ -50,7 +50,10 @@ fn fill(
             });
             Ok(())
         }),
-        Device::Cuda(cuda) => match *cuda {},
+        Device::Cuda(_) => {
+            let count = x.dims().count();
+            Ok(x.write_f64((0..count).map(value))?)
+        }
     }
 }
 

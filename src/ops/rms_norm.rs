@@ -37,7 +37,7 @@ pub fn forward(
             let out = (y.host_mut::<T>(), rstd.host_mut());
             normalise(host, x.host::<T>(), (gain.host(), Float::from_f64(eps)), out);
         }),
-        Device::Cuda(cuda) => match *cuda {},
+        Device::Cuda(_) => return Err(OpError::NoKernel { op: OP }),
     }
     Ok(())
 }
@@ -93,7 +93,7 @@ pub fn backward(
                 rows.gain_gradient(host, leaves, dgain.host_mut());
             }
         }),
-        Device::Cuda(cuda) => match *cuda {},
+        Device::Cuda(_) => return Err(OpError::NoKernel { op: OP }),
     }
     Ok(())
 }

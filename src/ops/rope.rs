@@ -98,7 +98,7 @@ fn turn<const BACK: bool>(
             let (cos, sin) = (table.cos.view().host(), table.sin.view().host());
             rotate::<T, BACK>(host, (x.host_mut::<T>(), heads), positions.ids(), [cos, sin]);
         }),
-        Device::Cuda(cuda) => match *cuda {},
+        Device::Cuda(_) => return Err(OpError::NoKernel { op: op }),
     }
     Ok(())
 }

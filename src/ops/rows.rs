@@ -35,7 +35,7 @@ pub fn copy(stream: &Stream, x: View<'_>, y: ViewMut<'_>) -> Result<(), OpError>
             });
             Ok(())
         }
-        Device::Cuda(cuda) => match *cuda {},
+        Device::Cuda(_) => return Err(OpError::NoKernel { op: OP }),
     }
 }
 
@@ -58,7 +58,7 @@ pub fn gather(stream: &Stream, x: View<'_>, rows: View<'_>, y: ViewMut<'_>) -> R
             });
             Ok(())
         }
-        Device::Cuda(cuda) => match *cuda {},
+        Device::Cuda(_) => return Err(OpError::NoKernel { op: OP }),
     }
 }
 
@@ -82,7 +82,7 @@ pub fn scatter(stream: &Stream, dy: View<'_>, rows: View<'_>, dx: ViewMut<'_>) -
             });
             Ok(())
         }),
-        Device::Cuda(cuda) => match *cuda {},
+        Device::Cuda(_) => return Err(OpError::NoKernel { op: OP }),
     }
 }
 

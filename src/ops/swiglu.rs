@@ -25,7 +25,7 @@ pub fn forward(stream: &Stream, gate: View<'_>, up: View<'_>, out: ViewMut<'_>) 
         Device::Host(host) => with_float!(gate.dtype(), T => {
             activate(host, gate.host::<T>(), up.host::<T>(), out.host_mut::<T>());
         }),
-        Device::Cuda(cuda) => match *cuda {},
+        Device::Cuda(_) => return Err(OpError::NoKernel { op: OP }),
     }
     Ok(())
 }
@@ -42,7 +42,7 @@ pub fn backward(stream: &Stream, dout: View<'_>, gate: ViewMut<'_>, up: ViewMut<
         Device::Host(host) => with_float!(dout.dtype(), T => {
             gradients(host, dout.host::<T>(), gate.host_mut::<T>(), up.host_mut::<T>());
         }),
-        Device::Cuda(cuda) => match *cuda {},
+        Device::Cuda(_) => return Err(OpError::NoKernel { op: OP }),
     }
     Ok(())
 }

@@ -1,3 +1,4 @@
+use crate::device::DeviceError;
 use crate::dims;
 use crate::ops::attention::Span;
 use crate::tensor::{Arena, ArenaError, DType, Tensor, View};
@@ -41,15 +42,16 @@ impl Indices {
         Ok(Self { tokens: ids()?, positions: ids()?, slots: ids()? })
     }
 
-    pub(super) fn upload(&mut self, batch: &Packed) {
+    pub(super) fn upload(&mut self, batch: &Packed) -> Result<(), DeviceError> {
         let n = batch.len();
         for (tensor, values) in [
             (&mut self.tokens, &batch.tokens),
             (&mut self.positions, &batch.positions),
             (&mut self.slots, &batch.slots),
         ] {
-            tensor.rows_mut(0..values.len().min(n)).ids_mut().copy_from_slice(values);
+            tensor.rows_mut(0..values.len().min(n)).write_ids(values)?;
         }
+        Ok(())
     }
 
     pub(super) fn tokens(&self, n: usize) -> View<'_> {

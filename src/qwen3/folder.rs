@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use super::{Config, ConfigError, Model, ParamId, Params};
 use crate::checkpoint::{CheckpointError, Expected, Layout, ModelFolder, Named, Scan, Tied};
+use crate::device::DeviceError;
 
 impl Config {
     /// The configuration of a Hugging Face folder.
@@ -70,12 +71,15 @@ impl Params {
     }
 
     /// blake3 of every name and every bit, hexadecimal.
-    pub fn hash(&self) -> String {
+    ///
+    /// # Errors
+    /// When the device refuses.
+    pub fn hash(&self) -> Result<String, DeviceError> {
         let mut hasher = blake3::Hasher::new();
         for Named { name, tensor } in self.named() {
             hasher.update(name.as_bytes());
-            hasher.update(tensor.host_bytes());
+            hasher.update(&tensor.read_bytes()?);
         }
-        hasher.finalize().to_hex().to_string()
+        Ok(hasher.finalize().to_hex().to_string())
     }
 }

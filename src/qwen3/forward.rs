@@ -31,7 +31,7 @@ pub fn forward(
         let reason = format!("{n} packed tokens, buffers hold {}", buffers.capacity);
         return Err(OpError::Argument { op: "qwen3_forward", reason });
     }
-    buffers.indices.upload(batch);
+    buffers.indices.upload(batch)?;
     let first = buffers.residual[0].rows_mut(0..n);
     embedding::forward(stream, model.params.get(ParamId::Embedding), buffers.indices.tokens(n), first)?;
     for l in 0..model.config.layers {

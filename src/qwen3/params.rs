@@ -1,6 +1,7 @@
 use std::collections::HashMap;
 
 use super::{Config, Factor};
+use crate::device::DeviceError;
 use crate::dims;
 use crate::tensor::{Arena, ArenaError, Axis, DType, Dims, Tensor, View, ViewMut};
 
@@ -191,7 +192,7 @@ impl Params {
         arena: &mut Arena,
     ) -> Result<Self, ArenaError> {
         let tensors = all.map(|(id, dtype, dims)| Ok((id, arena.tensor(dtype, dims)?)));
-        let tensors = tensors.collect::<Result<Vec<_>, _>>()?;
+        let tensors = tensors.collect::<Result<Vec<_>, ArenaError>>()?;
         let places = tensors.iter().enumerate().map(|(place, (id, _))| (*id, place)).collect();
         Ok(Self { tensors, places })
     }
@@ -232,8 +233,11 @@ impl Params {
     }
 
     /// Sets everything to 0.
-    pub fn zero(&mut self) {
-        self.iter_mut().for_each(|(_, tensor)| tensor.zero());
+    ///
+    /// # Errors
+    /// When the device refuses.
+    pub fn zero(&mut self) -> Result<(), DeviceError> {
+        self.iter_mut().try_for_each(|(_, tensor)| tensor.zero())
     }
 
     /// Elements of all tensors.

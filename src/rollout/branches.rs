@@ -7,7 +7,7 @@ use super::{Engine, RolloutError, TokenTree};
 use crate::device::Stream;
 use crate::ops::philox::Key;
 use crate::ops::sample::{self, Choice, Draw, Drawn};
-use crate::ops::{head, rows};
+use crate::ops::{OpError, head, rows};
 use crate::qwen3::{self, Model, Packed};
 use crate::tokenizer::TokenId;
 
@@ -142,7 +142,8 @@ impl Engine {
     ) -> Result<Vec<f64>, RolloutError> {
         let n = targets.len();
         let Self { buffers, picked, hidden, logits, .. } = self;
-        picked.rows_mut(0..n).ids_mut().iter_mut().zip(targets).for_each(|(to, (row, _))| *to = *row);
+        let places: Vec<u32> = targets.iter().map(|(row, _)| *row).collect();
+        picked.rows_mut(0..n).write_ids(&places).map_err(OpError::from)?;
         rows::gather(stream, buffers.hidden(buffers.capacity), picked.rows(0..n), hidden.rows_mut(0..n))?;
         let weight = model.params.get(model.params.head_id());
         let scale = head::inverse_temperature(temperature);

@@ -305,7 +305,7 @@ impl<'a> Run<'a> {
             return Ok(());
         }
         let Engine { buffers, picked, hidden, logits, .. } = &mut *self.engine;
-        picked.rows_mut(0..n).ids_mut().copy_from_slice(rows);
+        picked.rows_mut(0..n).write_ids(rows).map_err(OpError::from)?;
         let all = buffers.hidden(buffers.capacity);
         rows::gather(self.stream, all, picked.rows(0..n), hidden.rows_mut(0..n))?;
         let weight = self.model.params.get(self.model.params.head_id());

@@ -1,5 +1,5 @@
 use super::{DType, Dims, Tensor};
-use crate::device::{Device, Region};
+use crate::device::{Device, DeviceError, Region};
 
 /// Every tensor starts on its own cache line.
 const ALIGN: usize = 64;
@@ -33,6 +33,9 @@ pub enum ArenaError {
         /// Who does not give them.
         reason: String,
     },
+    /// The device refused what was to be written into it.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
 }
 
 /// One allocation that tensors are carved from. A planned arena has no memory: running the program's own constructors over
@@ -49,11 +52,7 @@ pub struct Arena {
 impl Arena {
     /// An arena of `bytes` on `device`.
     pub fn new(name: &'static str, device: &Device, bytes: usize) -> Self {
-        let rest = match device {
-            Device::Host(_) => Region::host(bytes),
-            Device::Cuda(cuda) => match *cuda {},
-        };
-        Self { name, rest, total: bytes, planned: false, peak: 0 }
+        Self::sized(name, device, bytes).unwrap_or_else(|error| panic!("{error}"))
     }
 
     /// The same, of a size that a system may not have.
@@ -61,12 +60,13 @@ impl Arena {
     /// # Errors
     /// `Refused`, where it does not.
     pub fn sized(name: &'static str, device: &Device, bytes: usize) -> Result<Self, ArenaError> {
-        let region = match device {
-            Device::Host(_) => Region::try_host(bytes),
-            Device::Cuda(cuda) => match *cuda {},
-        };
-        let reason = || "and the system does not give them".into();
-        let rest = region.ok_or_else(|| ArenaError::Refused { arena: name, bytes, reason: reason() })?;
+        let refused = |reason: String| ArenaError::Refused { arena: name, bytes, reason };
+        let rest = match device {
+            Device::Host(_) => {
+                Region::try_host(bytes).ok_or_else(|| refused("and the system does not give them".into()))
+            }
+            Device::Cuda(cuda) => Region::on(cuda, bytes).map_err(|error| refused(error.to_string())),
+        }?;
         Ok(Self { name, rest, total: bytes, planned: false, peak: 0 })
     }
 

@@ -1,9 +1,10 @@
+use std::borrow::Cow;
 use std::ops::Range;
 
 use bytemuck::Pod;
 
 use super::{Arena, ArenaError, DType, Dims, Element};
-use crate::device::{Memory, MemoryMut, Region};
+use crate::device::{Address, Device, DeviceError, Float, Memory, MemoryMut, Region};
 
 /// Owner of a part of an arena: untyped memory with dims and a run-time dtype. Typed views exist only inside operators.
 #[derive(Debug)]
@@ -53,6 +54,19 @@ impl Tensor {
         tensor
     }
 
+    /// A zeroed tensor on `device` with an allocation of its own: for small columns of numbers.
+    ///
+    /// # Errors
+    /// When the device has no room.
+    pub fn on(device: &Device, dtype: DType, dims: Dims) -> Result<Self, DeviceError> {
+        let bytes = dims.count() * dtype.size();
+        let region = match device {
+            Device::Host(_) => Region::host(bytes),
+            Device::Cuda(cuda) => Region::on(cuda, bytes)?,
+        };
+        Ok(Self::new(region, dtype, dims))
+    }
+
     /// A tensor of the same dtype and dims in `arena`.
     ///
     /// # Errors
@@ -97,8 +111,11 @@ impl Tensor {
     }
 
     /// Sets every byte to 0.
-    pub fn zero(&mut self) {
-        self.region.memory_mut().host().fill(0);
+    ///
+    /// # Errors
+    /// When the device refuses.
+    pub fn zero(&mut self) -> Result<(), DeviceError> {
+        self.region.memory_mut().zero()
     }
 }
 
@@ -165,9 +182,36 @@ impl<'a> View<'a> {
         &self.memory.host()[..self.dims.count() * self.dtype.size()]
     }
 
-    /// Every element as f64, for reading results.
+    /// Where the elements lie on a GPU.
+    pub fn address(self) -> Address {
+        self.memory.address()
+    }
+
+    /// Bytes it takes.
+    pub fn bytes(self) -> usize {
+        self.dims.count() * self.dtype.size()
+    }
+
+    /// The raw bytes, wherever they lie: for files.
+    ///
+    /// # Errors
+    /// What a device says, of this or of work before it.
+    pub fn read_bytes(self) -> Result<Cow<'a, [u8]>, DeviceError> {
+        self.memory.read(self.bytes())
+    }
+
+    /// Every element as f64, wherever it lies: for reading results.
+    ///
+    /// # Errors
+    /// What a device says, of this or of work before it.
+    pub fn read(self) -> Result<Vec<f64>, DeviceError> {
+        Ok(crate::with_float!(self.dtype, T => {
+            self.memory.read::<T>(self.dims.count())?.iter().map(|x| x.load().to_f64()).collect()
+        }))
+    }
+
+    /// Every element as f64, of a tensor on the host.
     pub fn to_f64(self) -> Vec<f64> {
-        use crate::device::Float;
         crate::with_float!(self.dtype, T => self.host::<T>().iter().map(|x| x.load().to_f64()).collect())
     }
 }
@@ -186,6 +230,56 @@ impl<'a> ViewMut<'a> {
     /// The elements, inside a host body.
     pub fn host_mut<T: Element>(self) -> &'a mut [T] {
         typed_mut(self.dtype, T::DTYPE, self.memory.host(), self.dims.count())
+    }
+
+    /// Where the elements lie on a GPU.
+    pub fn address(&self) -> Address {
+        self.memory.memory().address()
+    }
+
+    /// Writes `values` over the first elements, wherever they lie.
+    ///
+    /// # Errors
+    /// When the device refuses.
+    pub fn write<T: Element>(self, values: &[T]) -> Result<(), DeviceError> {
+        self.write_pod(T::DTYPE, values)
+    }
+
+    /// Writes numbers over the first elements, wherever they lie, each rounded to the dtype.
+    ///
+    /// # Errors
+    /// When the device refuses.
+    pub fn write_f64(self, values: impl Iterator<Item = f64>) -> Result<(), DeviceError> {
+        crate::with_float!(self.dtype, T => {
+            let values: Vec<T> = values.map(|x| T::store(Float::from_f64(x))).collect();
+            self.write(&values)
+        })
+    }
+
+    /// Writes token ids, positions or slots over the first elements, wherever they lie.
+    ///
+    /// # Errors
+    /// When the device refuses.
+    pub fn write_ids(self, ids: &[u32]) -> Result<(), DeviceError> {
+        self.write_pod(DType::U32, ids)
+    }
+
+    fn write_pod<T: Pod>(self, asked: DType, values: &[T]) -> Result<(), DeviceError> {
+        assert_eq!(self.dtype, asked, "a tensor of {:?} written as {asked:?}", self.dtype);
+        assert!(values.len() <= self.dims.count(), "{} values for {}", values.len(), self.dims);
+        self.memory.write(values)
+    }
+
+    /// Lets `fill` write every raw byte: in place on the host, in a copy that goes to a device.
+    ///
+    /// # Errors
+    /// What `fill` says, or the device.
+    pub fn write_bytes<E: From<DeviceError>>(
+        self,
+        fill: impl FnOnce(&mut [u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let bytes = self.dims.count() * self.dtype.size();
+        self.memory.write_with(bytes, fill)
     }
 
     /// Token ids, positions or slots, inside a host body.

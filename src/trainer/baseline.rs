@@ -35,7 +35,7 @@ pub(super) fn step(
 ) -> Result<BaselineStep, TrainError> {
     memory.reset();
     let mut pass = Pass::new(&learner.model.config, learner.model.dtype, rl.pass_limits(0), memory)?;
-    learner.zero_gradients();
+    learner.zero_gradients()?;
     let (mut loss, mut tokens, weight) = (0.0, 0, 1.0 / pairs.len() as f64);
     for leaf in leaves(pairs, token, rl.leaf_tokens)? {
         stop.check()?;
@@ -134,7 +134,7 @@ mod tests {
         let limits = PassLimits { rows: 64, targets: 64, tile: 512, keep: Keep::All };
         let mut memory = Arena::new("pass", learner.stream.device(), 1 << 22);
         let mut pass = Pass::new(&learner.model.config, DType::F64, limits, &mut memory).expect("room");
-        learner.zero_gradients();
+        learner.zero_gradients().expect("a CPU");
         let sum = learner.accumulate_pairs(&leaf, END, 0.5, &mut pass).expect("fits");
         assert!((0.5 * sum - loss(&learner, &leaf, &mut pass)).abs() < 1e-12);
         let ids: Vec<ParamId> = ParamId::all(&learner.model.config).collect();

@@ -181,13 +181,13 @@ impl Weights<'_> {
         let objective = Objective::Policy { loss: &rl.loss, inv_temperature };
         // No record knows these weights by this number: nothing that it stored is taken for theirs.
         learner.version = u64::MAX;
-        learner.zero_gradients();
+        learner.zero_gradients()?;
         let (sums, norm) = (LossSums::default(), None);
         let mut told = Told { sums, norm, sequence: Vec::new(), logprob: Vec::new(), slope: Vec::new() };
         for leaves in batch.leaves.chunks(rl.leaves.max(1)) {
             let packed = Packed::join(leaves);
             learner.accumulate(&packed, objective, pass, &mut told.sums)?;
-            let [logprob, slope] = pass.logprobs_and_slopes(packed.targets.ids.len());
+            let [logprob, slope] = pass.logprobs_and_slopes(packed.targets.ids.len())?;
             told.logprob.extend(logprob);
             told.slope.extend(slope);
             told.sequence.extend(&packed.targets.sequence);

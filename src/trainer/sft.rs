@@ -80,7 +80,7 @@ pub fn step(
         .map(|&i| Example { prompt: &plan.rows[i].prompt, completion: &plan.rows[i].completion })
         .collect();
     let batch = grpo::pack_examples(&examples, plan.leaf_tokens)?;
-    learner.zero_gradients();
+    learner.zero_gradients()?;
     let mut sums = LossSums::default();
     for leaves in batch.leaves.chunks(plan.leaves.max(1)) {
         plan.stop.check()?;

@@ -62,7 +62,7 @@ fn update(
 ) -> Result<Updated, TrainError> {
     let inv_temperature = head::inverse_temperature(method.rollout.sampling.temperature);
     let objective = Objective::Policy { loss: &method.rl.loss, inv_temperature };
-    learner.zero_gradients();
+    learner.zero_gradients()?;
     let mut sums = LossSums::default();
     for leaves in batch.leaves.chunks(method.rl.leaves.max(1)) {
         method.stop.check()?;

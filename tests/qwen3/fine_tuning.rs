@@ -68,7 +68,7 @@ fn pass(stream: &Stream, model: &Model, packed: &Packed, gradients: &mut Params,
     let fresh = Logprobs { logprob: logprob.view_mut(), lse: lse.view_mut(), entropy: entropy.view_mut() };
     let w = model.params.get(model.params.head_id());
     let input = HeadInput { x: x.view(), w, targets: targets.view(), inv_temperature: 1.0 };
-    let dlogprob = supervised(packed, sums);
+    let dlogprob = supervised(stream, packed, sums).expect("room");
     let coefficients = Coefficients { dlogprob: dlogprob.view(), dentropy: None };
     let mut scratch = Scratch::new(arena, dtype, 16, c.vocabulary).expect("fits");
     let out = HeadGradient { dx: dx.view_mut(), dw: gradients.find_mut(gradients.head_id()) };
@@ -95,7 +95,7 @@ fn train(golden: &Golden, dtype: DType) -> Run {
     let per_step: u32 = rows.chunks(2).map(|row| row[0]).sum();
     let (mut losses, mut norms) = (Vec::new(), Vec::new());
     for (i, tokens) in tokens.chunks(per_step as usize).enumerate() {
-        gradients.zero();
+        gradients.zero().expect("a CPU");
         let packed = batch(tokens, &rows);
         losses.push(pass(&stream, &model, &packed, &mut gradients, &mut arena(&stream)));
         let names: Vec<String> = model.params.iter().map(|(id, _)| id.name()).collect();

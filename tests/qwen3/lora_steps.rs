@@ -38,7 +38,7 @@ fn train(dtype: DType) -> (Vec<f64>, Vec<f64>, Learner) {
     let per_step: u32 = rows.chunks(2).map(|row| row[0]).sum();
     let (mut losses, mut norms) = (Vec::new(), Vec::new());
     for (i, tokens) in tokens.chunks(per_step as usize).enumerate() {
-        learner.zero_gradients();
+        learner.zero_gradients().unwrap();
         let (packed, mut sums) = (batch(tokens, &rows), LossSums::default());
         learner.accumulate(&packed, Objective::Supervised, &mut pass, &mut sums).expect("fits");
         losses.push(sums.loss);

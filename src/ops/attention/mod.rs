@@ -107,7 +107,7 @@ pub fn forward(
             let rows = rows::of_spans::<T>(keys, spans, &shape);
             forward::host(host, (q.host::<T>(), shape), (spans, &rows), (out.host_mut::<T>(), lse.host_mut()));
         }),
-        Device::Cuda(cuda) => match *cuda {},
+        Device::Cuda(_) => return Err(OpError::NoKernel { op: OP }),
     }
     Ok(())
 }
@@ -168,7 +168,7 @@ pub fn backward(
             };
             backward::host(host, &read, [dq.host_mut::<T>(), dk.host_mut(), dv.host_mut()]);
         }),
-        Device::Cuda(cuda) => match *cuda {},
+        Device::Cuda(_) => return Err(OpError::NoKernel { op: OP }),
     }
     Ok(())
 }

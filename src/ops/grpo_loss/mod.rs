@@ -103,7 +103,7 @@ pub fn forward_backward(
         Device::Host(_) => crate::with_float!(tokens.logprob.dtype(), T => {
             body::<<T as Element>::Acc>(tokens, settings, out, sums);
         }),
-        Device::Cuda(cuda) => match *cuda {},
+        Device::Cuda(_) => return Err(OpError::NoKernel { op: OP }),
     }
     Ok(())
 }

@@ -142,7 +142,7 @@ fn score_gradient<'a>(
             let narrow = scratch.narrow.as_mut().map(|tensor| tensor.rows_mut(0..n).host_mut::<T>());
             tile::<T>(host, (scores.host_mut::<<T as Element>::Acc>(), narrow), input, coefficients, lse);
         }),
-        Device::Cuda(cuda) => match *cuda {},
+        Device::Cuda(_) => return Err(OpError::NoKernel { op: OP }),
     }
     Ok(scratch.narrow.as_ref().unwrap_or(&scratch.scores).rows(0..n))
 }

@@ -31,7 +31,7 @@ pub fn logits(
             let v = out.dims().row_len();
             scale_rows(host, out.host_mut::<<T as Element>::Acc>(), v, Float::from_f64(inv_temperature));
         }),
-        Device::Cuda(cuda) => match *cuda {},
+        Device::Cuda(_) => return Err(OpError::NoKernel { op: OP }),
     }
     Ok(())
 }

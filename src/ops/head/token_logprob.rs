@@ -33,7 +33,7 @@ pub fn token_logprob(
                 let out = [out.logprob, out.lse, out.entropy].map(|view| view.host_mut::<A>());
                 tile(host, scores, targets, A::from_f64(input.inv_temperature), out);
             }),
-            Device::Cuda(cuda) => match *cuda {},
+            Device::Cuda(_) => return Err(OpError::NoKernel { op: OP }),
         }
     }
     Ok(())

@@ -98,7 +98,7 @@ pub fn forward(stream: &Stream, logits: View<'_>, draws: &[Draw], out: &mut [Dra
         Device::Host(host) => crate::with_float!(logits.dtype(), T => {
             rows(host, logits.host::<<T as Element>::Acc>(), draws, out);
         }),
-        Device::Cuda(cuda) => match *cuda {},
+        Device::Cuda(_) => return Err(OpError::NoKernel { op: OP }),
     }
     Ok(())
 }

@@ -8,15 +8,14 @@ pub(super) use reward_head::rewards;
 use std::sync::OnceLock;
 
 use super::{Gate, TrainError};
-use crate::device::{Device, Float, Stream};
+use crate::device::{DeviceError, Stream};
 use crate::grpo::{self, LossConfig, Measured, Packed, Stored};
 use crate::ops::grpo_loss::{LossGradient, LossSums};
 use crate::ops::head::{self, Coefficients, HeadGradient, HeadInput, Logprobs, Lse, Scratch};
 use crate::ops::{adamw, grad_norm, rows};
 use crate::optimizer::{self, Decay, OptimizerConfig, Parameter, Update};
 use crate::qwen3::{self, Accumulate, BackwardPass, GradientSink, Model, ParamId, Params};
-use crate::tensor::{Arena, ArenaError, Element, Tensor, View, ViewMut};
-use crate::with_float;
+use crate::tensor::{Arena, ArenaError, Tensor, View};
 
 /// A model that learns: weights, the gradients of those that learn (of an adapter its factors alone), and the optimizer's moments.
 #[derive(Debug)]
@@ -72,34 +71,47 @@ impl Learner {
             model,
         };
         if !arena.is_planned() {
-            learner.refresh_master();
+            learner.refresh_master()?;
         }
         Ok(learner)
     }
 
     /// Takes the weights over into the master copy, where there is one: after they were loaded or initialised.
-    pub fn refresh_master(&mut self) {
-        let Some(master) = &mut self.master else { return };
-        match self.stream.device() {
-            Device::Host(_) => {
-                for (id, tensor) in master.iter_mut() {
-                    let exact = self.model.learns().get(id).to_f64();
-                    let narrow = tensor.view_mut().host_mut::<f32>().iter_mut().zip(exact);
-                    narrow.for_each(|(to, from)| *to = from as f32);
-                }
-            }
-            Device::Cuda(cuda) => match *cuda {},
-        }
+    ///
+    /// # Errors
+    /// When the device refuses.
+    pub fn refresh_master(&mut self) -> Result<(), DeviceError> {
+        let Some(master) = &mut self.master else { return Ok(()) };
+        master.iter_mut().try_for_each(|(id, tensor)| {
+            let exact = self.model.learns().get(id).read()?;
+            tensor.view_mut().write_f64(exact.into_iter())
+        })
     }
 
     /// What tells an adapter's base from others: a hash of its weights. None where every weight learns.
-    pub fn base(&self) -> Option<&str> {
-        self.model.adapter.as_ref().map(|_| self.base.get_or_init(|| self.model.params.hash()).as_str())
+    ///
+    /// # Errors
+    /// When the device refuses.
+    pub fn base(&self) -> Result<Option<&str>, DeviceError> {
+        if self.model.adapter.is_none() {
+            return Ok(None);
+        }
+        let hash = match self.base.get() {
+            Some(known) => known,
+            None => {
+                let hash = self.model.params.hash()?;
+                self.base.get_or_init(|| hash)
+            }
+        };
+        Ok(Some(hash))
     }
 
     /// Forgets the moments: another optimizer begins.
-    pub fn reset_moments(&mut self) {
-        self.moments.iter_mut().for_each(Params::zero);
+    ///
+    /// # Errors
+    /// When the device refuses.
+    pub fn reset_moments(&mut self) -> Result<(), DeviceError> {
+        self.moments.iter_mut().try_for_each(Params::zero)
     }
 
     /// Everything that a resumed run needs bit for bit, under the names it is stored by.
@@ -132,8 +144,11 @@ impl Learner {
     }
 
     /// Starts an optimizer step.
-    pub fn zero_gradients(&mut self) {
-        self.gradients.zero();
+    ///
+    /// # Errors
+    /// When the device refuses.
+    pub fn zero_gradients(&mut self) -> Result<(), DeviceError> {
+        self.gradients.zero()
     }
 
     /// Adds a micro-batch's loss to `sums` and its gradients to the step's.
@@ -291,11 +306,12 @@ impl Head<'_> {
     fn supervised(self, sums: &mut LossSums) -> Result<(), TrainError> {
         let (n, leaves) = (self.packed.targets.ids.len(), self.packed.target_leaves());
         let [logprob, lse, entropy, ..] = self.columns.each_mut().map(|t| t.rows_mut(0..n));
-        let weights = grpo::supervised(self.packed, lse.dtype());
+        let weights = grpo::supervised(self.stream, self.packed, lse.dtype())?;
         let coefficients = Coefficients { dlogprob: weights.view(), dentropy: None };
         let fresh = Lse::Fresh(Logprobs { logprob, lse, entropy });
         head::gradient(self.stream, self.input, coefficients, fresh, (&leaves, self.scratch), self.out)?;
-        let [logprob, _, entropy, ..] = self.columns.each_ref().map(|t| t.rows(0..n).to_f64());
+        let [logprob, _, entropy, ..] = self.columns.each_ref().map(|t| t.rows(0..n));
+        let (logprob, entropy) = (logprob.read()?, entropy.read()?);
         sums.loss -= self.packed.weight.iter().zip(&logprob).map(|(w, l)| w * l).sum::<f64>();
         sums.token_entropy += entropy.iter().sum::<f64>();
         sums.tokens += n as u64;
@@ -313,9 +329,10 @@ impl Head<'_> {
         let [logprob, lse, entropy, dlogprob, dentropy] = self.columns;
         match stored {
             Some(stored) => {
-                upload(&self.packed.behaviour, logprob.rows_mut(0..n));
-                upload(stored.lse, lse.rows_mut(0..n));
-                upload(stored.entropy, entropy.rows_mut(0..n));
+                let numbers = [&self.packed.behaviour, stored.lse, stored.entropy];
+                for (values, to) in numbers.into_iter().zip([&mut *logprob, &mut *lse, &mut *entropy]) {
+                    to.rows_mut(0..n).write_f64(values.iter().map(|x| f64::from(*x)))?;
+                }
             }
             None => {
                 let [logprob, lse, entropy] =
@@ -333,14 +350,6 @@ impl Head<'_> {
         let lse = Lse::Stored { lse, entropy };
         Ok(head::gradient(self.stream, self.input, coefficients, lse, (&leaves, self.scratch), self.out)?)
     }
-}
-
-/// Numbers from a record into a tensor of the accumulator's dtype.
-fn upload(values: &[f32], to: ViewMut<'_>) {
-    with_float!(to.dtype(), T => {
-        let to = to.host_mut::<T>();
-        to.iter_mut().zip(values).for_each(|(to, x)| *to = T::store(Float::from_f64(f64::from(*x))));
-    });
 }
 
 fn as_batch(packed: &Packed) -> qwen3::Packed {
@@ -363,7 +372,7 @@ fn forward(
     qwen3::forward(stream, model, &batch, &mut pass.activations, None)?;
     let n = packed.targets.ids.len();
     for (tensor, ids) in pass.ids.iter_mut().zip([&packed.targets.rows, &packed.targets.ids]) {
-        tensor.rows_mut(0..n).ids_mut().copy_from_slice(ids);
+        tensor.rows_mut(0..n).write_ids(ids)?;
     }
     let hidden = pass.activations.hidden(batch.len());
     rows::gather(stream, hidden, pass.ids[0].rows(0..n), pass.x.rows_mut(0..n))?;
@@ -387,5 +396,5 @@ pub fn log_probabilities(
     let input = HeadInput { x: pass.x.rows(0..n), w, targets: pass.ids[1].rows(0..n), inv_temperature };
     let [logprob, lse, entropy, ..] = pass.columns.each_mut().map(|t| t.rows_mut(0..n));
     head::token_logprob(stream, input, &mut pass.scratch, Logprobs { logprob, lse, entropy })?;
-    Ok(pass.columns[0].rows(0..n).to_f64())
+    Ok(pass.columns[0].rows(0..n).read()?)
 }

@@ -1,3 +1,4 @@
+use crate::device::DeviceError;
 use crate::dims;
 use crate::ops::head::Scratch;
 use crate::qwen3::{Activations, BackwardBuffers, Config, Keep};
@@ -65,7 +66,10 @@ impl Pass {
     }
 
     /// ln p and dL/dlogp of the first `n` targets of the micro-batch that was accumulated last.
-    pub(in crate::trainer) fn logprobs_and_slopes(&self, n: usize) -> [Vec<f64>; 2] {
-        [0, 3].map(|column| self.columns[column].rows(0..n).to_f64())
+    ///
+    /// # Errors
+    /// When the device refuses.
+    pub(in crate::trainer) fn logprobs_and_slopes(&self, n: usize) -> Result<[Vec<f64>; 2], DeviceError> {
+        Ok([self.columns[0].rows(0..n).read()?, self.columns[3].rows(0..n).read()?])
     }
 }

@@ -1,12 +1,11 @@
 use super::{Learner, Pass, as_batch, forward};
-use crate::device::{Float, Stream};
+use crate::device::Stream;
 use crate::dims;
 use crate::grpo::Packed;
 use crate::ops::{Write, product};
 use crate::qwen3::Model;
-use crate::tensor::{Element, Tensor};
+use crate::tensor::Tensor;
 use crate::trainer::TrainError;
-use crate::with_float;
 
 impl Learner {
     /// Adds a micro-batch's Bradley-Terry loss to the step's gradients, and gives its sum over pairs. Sequences stand in pairs,
@@ -42,11 +41,8 @@ impl Learner {
     ) -> Result<(), TrainError> {
         let n = coefficients.len();
         let Pass { x, dx: Some(dx), .. } = pass else { return Ok(()) };
-        let mut dr = Tensor::zeros(self.model.dtype, dims![N: n, C: 1]);
-        with_float!(self.model.dtype, T => {
-            let to = dr.view_mut().host_mut::<T>().iter_mut();
-            to.zip(coefficients).for_each(|(to, c)| *to = T::store(Float::from_f64(*c)));
-        });
+        let mut dr = Tensor::on(self.stream.device(), self.model.dtype, dims![N: n, C: 1])?;
+        dr.view_mut().write_f64(coefficients.iter().copied())?;
         let head = self.model.params.head_id();
         let w = self.model.params.get(head).rows(token..token + 1);
         product::backward_input(&self.stream, dr.view(), w, dx.rows_mut(0..n), Write::Set)?;
@@ -73,5 +69,5 @@ pub(in crate::trainer) fn rewards(
     let w = model.params.get(model.params.head_id()).rows(token..token + 1);
     let y = pass.columns[0].rows_mut(0..n).reshape(dims![N: n, C: 1]);
     product::forward(stream, pass.x.rows(0..n), w, y, Write::Set)?;
-    Ok(pass.columns[0].rows(0..n).to_f64())
+    Ok(pass.columns[0].rows(0..n).read()?)
 }

@@ -46,7 +46,7 @@ impl<'a> Run<'a> {
             None => learner.model.initialise(&learner.stream, config.seed)?,
         }
         config.fill_adapter(&mut learner.model, &learner.stream)?;
-        learner.refresh_master();
+        learner.refresh_master()?;
         let (progress, started) = (Progress::default(), (clock.0)());
         Ok(Self { config, setup, plan, learner, memory, progress, clock, started, saved: None })
     }
@@ -141,7 +141,7 @@ impl<'a> Run<'a> {
         folder: &mut RunFolder,
         observer: &mut dyn Observer,
     ) -> Result<(), TrainError> {
-        self.learner.reset_moments();
+        self.learner.reset_moments()?;
         self.progress.seen.begin_anew();
         self.learner.renew_reference()?;
         let before = self.held_out(Stop::of(observer))?;

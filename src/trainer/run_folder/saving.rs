@@ -3,6 +3,7 @@ use serde::{Deserialize, Serialize};
 use super::difference::{Difference, refusal};
 use super::{RunFolder, remade};
 use crate::checkpoint::{CheckpointError, Layout, Named, Save, SavedState, State};
+use crate::device::DeviceError;
 use crate::qwen3::Model;
 use crate::trainer::{Learner, Observer, Progress, TrainError};
 
@@ -66,7 +67,7 @@ impl RunFolder {
     }
 
     fn try_save(&self, standing: Standing<'_>, observer: &mut dyn Observer) -> Result<(), TrainError> {
-        let saved = self.with_save(standing, |save| self.checkpoints.save(self.disk.as_ref(), save))?;
+        let saved = self.with_save(standing, |save| self.checkpoints.save(self.disk.as_ref(), save))??;
         if let Err(why) = saved.pruned {
             observer.notice(&format!("{why}: an old checkpoint stays for now"));
         }
@@ -78,7 +79,7 @@ impl RunFolder {
     /// # Errors
     /// When not even one checkpoint fits.
     pub fn check_room(&self, standing: Standing<'_>, observer: &mut dyn Observer) -> Result<(), TrainError> {
-        let needed = self.with_save(standing, |save| save.bytes());
+        let needed = self.with_save(standing, |save| save.bytes())?;
         let room = self.checkpoints.room(self.disk.as_ref(), needed)?;
         let all = needed * (self.checkpoints.keep().last as u64 + 2); // the best one, and the one being written
         if room < all {
@@ -90,7 +91,7 @@ impl RunFolder {
         Ok(())
     }
 
-    fn with_save<T>(&self, standing: Standing<'_>, f: impl FnOnce(&Save<'_>) -> T) -> T {
+    fn with_save<T>(&self, standing: Standing<'_>, f: impl FnOnce(&Save<'_>) -> T) -> Result<T, DeviceError> {
         let Standing { learner, progress, score } = standing;
         let (layout, config) = learner.model.described(self.base.as_deref());
         let weights = learner.model.learns().named();
@@ -99,7 +100,7 @@ impl RunFolder {
             progress: progress.clone(),
             config: self.config.clone(),
             data: self.data.clone(),
-            base: learner.base().map(str::to_owned),
+            base: learner.base()?.map(str::to_owned),
             world: Some(WORLD),
             program: Some(env!("CARGO_PKG_VERSION").into()),
         };
@@ -108,7 +109,7 @@ impl RunFolder {
             learner.state().map(|(name, tensor)| Named { name, tensor: tensor.view() }).collect();
         let state = State { step: progress.step, score, facts: &facts, tensors: &tensors };
         let save = Save::new(&config, &weights);
-        f(&Save { layout, companions: &self.companions, state: Some(state), ..save })
+        Ok(f(&Save { layout, companions: &self.companions, state: Some(state), ..save }))
     }
 
     /// Reads the newest sound checkpoint back, with what was passed over on the way to it; none: the run has to begin anew.
@@ -126,7 +127,7 @@ impl RunFolder {
         }
         let state = SavedState::open(&found.path)?;
         let facts: Facts = state.facts()?;
-        self.check_facts(&facts, learner.base())?;
+        self.check_facts(&facts, learner.base()?)?;
         learner.model.read_back(&found.path)?;
         for (name, tensor) in learner.state_mut() {
             state.read(&name, tensor.view_mut())?;

@@ -1,0 +1,49 @@
+//! NVIDIA GPUs: the handle that memory and operators hold, over a [`Driver`].
+
+mod driver;
+mod images;
+mod nvidia;
+
+use std::sync::Arc;
+
+use super::DeviceError;
+
+pub use driver::{Address, Driver, DriverError, Grid, Kernel};
+use images::built;
+
+/// An open CUDA device. Clones are the same device.
+#[derive(Clone, Debug)]
+pub struct Cuda {
+    driver: Arc<dyn Driver>,
+}
+
+impl Cuda {
+    /// Opens the GPU of this index.
+    ///
+    /// # Errors
+    /// When this build has no kernels, or there is no such GPU, or it or its driver is too old.
+    pub fn open(index: usize) -> Result<Self, DeviceError> {
+        if !built() {
+            return Err(DeviceError::CudaNotBuilt(index));
+        }
+        Ok(Self::over(nvidia::Nvidia::open(index)?))
+    }
+
+    /// A device over a driver of one's own.
+    pub fn over(driver: impl Driver + 'static) -> Self {
+        Self { driver: Arc::new(driver) }
+    }
+
+    /// The driver below.
+    pub fn driver(&self) -> &dyn Driver {
+        &*self.driver
+    }
+
+    /// Runs `kernel` on `grid`; an argument is its bytes.
+    ///
+    /// # Errors
+    /// What the driver says.
+    pub fn launch(&self, kernel: Kernel, grid: Grid, arguments: &[&[u8]]) -> Result<(), DeviceError> {
+        Ok(self.driver.launch(kernel, grid, arguments)?)
+    }
+}
