@@ -3,18 +3,33 @@
 mod driver;
 mod images;
 mod nvidia;
+mod scratch;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::DeviceError;
 
 pub use driver::{Address, Driver, DriverError, Grid, Kernel};
 use images::built;
+use scratch::Scratch;
 
 /// An open CUDA device. Clones are the same device.
 #[derive(Clone, Debug)]
 pub struct Cuda {
-    driver: Arc<dyn Driver>,
+    open: Arc<Open>,
+}
+
+#[derive(Debug)]
+struct Open {
+    driver: Box<dyn Driver>,
+    scratch: Mutex<Scratch>,
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        let scratch = self.scratch.get_mut().unwrap_or_else(PoisonError::into_inner);
+        scratch.free(&*self.driver);
+    }
 }
 
 impl Cuda {
@@ -31,12 +46,12 @@ impl Cuda {
 
     /// A device over a driver of one's own.
     pub fn over(driver: impl Driver + 'static) -> Self {
-        Self { driver: Arc::new(driver) }
+        Self { open: Arc::new(Open { driver: Box::new(driver), scratch: Mutex::default() }) }
     }
 
     /// The driver below.
     pub fn driver(&self) -> &dyn Driver {
-        &*self.driver
+        &*self.open.driver
     }
 
     /// Runs `kernel` on `grid`; an argument is its bytes.
@@ -44,6 +59,6 @@ impl Cuda {
     /// # Errors
     /// What the driver says.
     pub fn launch(&self, kernel: Kernel, grid: Grid, arguments: &[&[u8]]) -> Result<(), DeviceError> {
-        Ok(self.driver.launch(kernel, grid, arguments)?)
+        Ok(self.driver().launch(kernel, grid, arguments)?)
     }
 }
