@@ -1,8 +1,11 @@
 // Equation:  z + g is largest at the drawn id, g = -ln(-ln u), u = (word + 1/2) / 2^32, word = Philox(request, position, id);
 //            lse = ln sum e^z, H = -sum p ln p over all V ids. No backward.
 // Shapes:    logits [B, V] f32, V a multiple of 4; draws [B]; drawn [B]; parts [B, V / 512] and tickets [B] are scratch.
-// Traffic:   B V 4 bytes: one read, and about one span of 512 ids of each row again (two at most on average).
-// Launch:    sample_forward_f32: grid (V / 2048, B), 128 threads, no dynamic shared memory.
+// Traffic:   B V 4 bytes: one read, and about one span of 512 ids of each row again (two at most on average). Truncated
+//            rows: the same, then reads of the row: one for min-p alone, four for top-k or top-p, seven for both; two more
+//            for each of the two where equal scores stand at its cut.
+// Launch:    sample_forward_f32: grid (V / 2048, B), 128 threads; then, where a row is truncated, sample_truncated_f32: grid
+//            (B), 1024 threads. No dynamic shared memory; one struct as argument. V below 2^22 for truncation.
 // Writes:    drawn =; tickets are zero before and after. A row's bits depend on its scores and its draw alone: the order of
 //            its sums is that of softmax.cuh, and whoever races, the same id wins.
 // Source:    Gumbel-max; Philox4x32-10 (Salmon et al., SC 2011).
@@ -10,26 +13,32 @@
 // The race is the host's: scores z + g in f64, the lowest id among equals, so that the same id wins wherever the two
 // machines' double logarithms agree. Only few ids take part. With t = 1 - u the number g is at most -ln t, which costs one
 // fast logarithm; each warp leaves the largest z - ln t of its span, and the last block of a row races the spans whose
-// bound reaches the best score found, the most promising first. Greedy drawing is the same race with g = 0.
+// bound reaches the best score found, the most promising first. Greedy drawing is the same race with g = 0; so is what
+// sample_forward_f32 does for a truncated row, whose most likely id and statistics sample_truncated_f32 starts from.
 #include "philox.cuh"
 #include "softmax.cuh"
+#include "truncation.cuh"
 
 namespace sample {
 
 constexpr int WARPS = 4, THREADS = 32 * WARPS;
 static_assert(THREADS * softmax::QUAD == softmax::SPAN, "the last block races a span at a time");
 
-enum Choice : uint32_t { GREEDY, GUMBEL, FORCED };
+enum Choice : uint32_t { GREEDY, GUMBEL, FORCED, TRUNCATED };
 
 // What one row asks for.
-struct Draw {
+struct alignas(16) Draw {
   philox::Key key;
   uint32_t position;
   uint32_t vocabulary; // ids from here on are never drawn
   uint32_t choice;
   uint32_t forced; // the id, where it is
+  uint32_t top_k;  // of a truncated row; 0: all
+  float top_p;     // 1: all
+  float min_p;     // 0: all
+  uint32_t unused;
 };
-static_assert(sizeof(Draw) == 32 && offsetof(Draw, position) == 16 && offsetof(Draw, forced) == 28);
+static_assert(sizeof(Draw) == 48 && offsetof(Draw, position) == 16 && offsetof(Draw, min_p) == 40);
 
 struct Drawn {
   uint32_t token;
@@ -58,7 +67,7 @@ DEV double slack(double score) { return 1e-4 + fabs(score) * 0x1p-22; }
 DEV double gumbel(uint32_t word) { return -log(-log(((double)word + 0.5) * 0x1p-32)); }
 
 // No less, but for slack, than the score that an id races with.
-DEV float bound_of(const Draw& draw, float z, uint32_t word) { return draw.choice == GUMBEL ? z + gumbel_bound(word) : z; }
+DEV float bound_of(bool gumbel, float z, uint32_t word) { return gumbel ? z + gumbel_bound(word) : z; }
 
 // The words of a quad of ids; where none are needed, none are made.
 DEV uint4 words_of(const Draw& draw, uint32_t first) {
@@ -73,7 +82,7 @@ DEV float quad_bound(const Draw& draw, uint32_t first, const float (&z)[4]) {
   float most = -INFINITY;
 #pragma unroll
   for (int i = 0; i < 4; i++) {
-    if (first + i < draw.vocabulary) most = fmaxf(most, bound_of(draw, z[i], words[i]));
+    if (first + i < draw.vocabulary) most = fmaxf(most, bound_of(draw.choice == GUMBEL, z[i], words[i]));
   }
   return most;
 }
@@ -109,7 +118,7 @@ DEV Best better(const Best& a, const Best& b) {
 }
 
 // The best of all threads' bests, in every thread.
-DEV Best best_of_block(Best best) {
+template <int WARPS> DEV Best best_of_block(Best best) {
   SHARED_ARRAY(Best, bests, [WARPS]);
 #pragma unroll
   for (int lanes = 16; lanes > 0; lanes /= 2)
@@ -132,11 +141,11 @@ DEV Best race(const Draw& draw, const float* row, int span, Best best) {
     for (int i = 0; i < 4 && first + i < draw.vocabulary; i++) {
       const float z = pick(quad.x, quad.y, quad.z, quad.w, i);
       const uint32_t word = pick(four.x, four.y, four.z, four.w, i);
-      if (bound_of(draw, z, word) < best.score - slack(best.score)) continue;
+      if (bound_of(draw.choice == GUMBEL, z, word) < best.score - slack(best.score)) continue;
       best = better(best, {draw.choice == GUMBEL ? z + gumbel(word) : (double)z, first + i});
     }
   }
-  return best_of_block(best);
+  return best_of_block<WARPS>(best);
 }
 
 // The span of the largest bound, the first among equals; the same in every warp.
@@ -184,6 +193,27 @@ DEV void finish_row(const Args& args, const Draw& draw, const float* row) {
   }
 }
 
+// Gumbel-max among the ids that the truncation keeps.
+DEV uint32_t winner_of_kept(const Draw& draw, const truncation::Row& row) {
+  uint64_t last = ~0ull;
+  if (draw.top_k != 0) {
+    const truncation::Cut cut = truncation::cut(row, {min(draw.top_k, row.ids), 0.f, 0});
+    last = cut.last;
+    if (draw.top_p < 1.f) last = truncation::cut(row, {0, 0.f, (double)draw.top_p * (double)cut.kept.mass}).last;
+  } else if (draw.top_p < 1.f) {
+    last = truncation::cut(row, {0, draw.top_p, 0}).last;
+  }
+  Best best = {-INFINITY, 0};
+  row.each([&](uint32_t id, float z) {
+    if (truncation::place_of(z, id) > last || truncation::weight(z, row.max) < draw.min_p) return;
+    const uint4 four = philox::of_ids(draw.key, draw.position, id / 4);
+    const uint32_t word = pick(four.x, four.y, four.z, four.w, id % 4);
+    if (bound_of(true, z, word) < best.score - slack(best.score)) return;
+    best = better(best, {z + gumbel(word), id});
+  });
+  return best_of_block<truncation::THREADS / 32>(best).id;
+}
+
 } // namespace sample
 
 KERNEL(128, sample_forward_f32)(sample::Args args) {
@@ -194,3 +224,13 @@ KERNEL(128, sample_forward_f32)(sample::Args args) {
   if (last_block(args.tickets + blockIdx.y, gridDim.x)) sample::finish_row(args, draw, row);
 }
 EXPORT_KERNEL(128, sample_forward_f32);
+
+KERNEL(1024, sample_truncated_f32)(sample::Args args) {
+  const sample::Draw draw = args.draws[blockIdx.x];
+  if (draw.choice != sample::TRUNCATED) return;
+  const float* row = args.logits + (int64_t)blockIdx.x * args.vocabulary;
+  sample::Drawn& drawn = args.drawn[blockIdx.x];
+  const uint32_t token = sample::winner_of_kept(draw, {row, draw.vocabulary, row[drawn.token]});
+  if (threadIdx.x == 0) drawn.token = token, drawn.logprob = __fsub_rn(row[token], drawn.lse);
+}
+EXPORT_KERNEL(1024, sample_truncated_f32);
