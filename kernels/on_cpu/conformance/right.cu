@@ -1,0 +1,325 @@
+// Kernels in which nothing is wrong: each wrapper against its definition. On the CPU the checks must find nothing; on a
+// device the same kernels tell whether the wrappers, and so the emulation, mean what the hardware does. A kernel traps where
+// it finds another value than the definition's, and copies something of `in` to `out` where it does not.
+#include "async_copy.cuh"
+#include "tensor_core.cuh"
+#include "tma.cuh"
+#include "vector.cuh"
+#include "warp.cuh"
+#include "wgmma.cuh"
+
+KERNEL(256, right_transpose)(const float* in, float* out) {
+  SHARED_ARRAY(float, tile, [32][33]);
+  const int column = threadIdx.x % 32;
+  for (int row = threadIdx.x / 32; row < 32; row += 8) tile[row][column] = in[row * 32 + column];
+  __syncthreads();
+  for (int row = threadIdx.x / 32; row < 32; row += 8) out[row * 32 + column] = tile[column][row];
+}
+EXPORT_KERNEL(256, right_transpose);
+
+KERNEL(256, right_warp_exchange)(const float* in, float* out) {
+  SHARED_ARRAY(float, x, [256]);
+  x[threadIdx.x] = in[threadIdx.x];
+  __syncwarp();
+  out[threadIdx.x] = x[threadIdx.x ^ 31];
+}
+EXPORT_KERNEL(256, right_warp_exchange);
+
+KERNEL(256, right_half_warp_shuffles)(const float* in, float* out) {
+  float x = in[threadIdx.x];
+  if (lane_id() < 16) x += __shfl_xor_sync(0xffffu, x, 1);
+  else x += __shfl_xor_sync(0xffff0000u, x, 2);
+  out[threadIdx.x] = x;
+}
+EXPORT_KERNEL(256, right_half_warp_shuffles);
+
+KERNEL(256, right_shared_atomics)(const float* in, float* out) {
+  SHARED_ARRAY(int, count, [1]);
+  if (threadIdx.x == 0) count[0] = 0;
+  __syncthreads();
+  atomicAdd(&count[0], 1);
+  __syncthreads();
+  if (count[0] != 256) __trap();
+  out[threadIdx.x] = in[threadIdx.x];
+}
+EXPORT_KERNEL(256, right_shared_atomics);
+
+KERNEL(256, right_block_sum)(const float* in, float* out) {
+  const float sum = block_sum<256>(static_cast<float>(threadIdx.x)), again = block_sum<256>(1.f);
+  const float most = block_max<256>(static_cast<float>(threadIdx.x ^ 77));
+  if (sum != 32640.f || again != 256.f || most != 255.f) __trap();
+  out[threadIdx.x] = in[threadIdx.x];
+}
+EXPORT_KERNEL(256, right_block_sum);
+
+// Four blocks of 64 threads write; the last one reads what all wrote. out[256] is the counter, zero before the launch.
+KERNEL(64, right_last_block)(const float* in, float* out) {
+  out[blockIdx.x * 64 + threadIdx.x] = in[blockIdx.x * 64 + threadIdx.x];
+  if (!last_block(reinterpret_cast<unsigned*>(out + 256), gridDim.x)) return;
+  float sum = 0.f;
+  for (int i = 0; i < 4; i++) sum += out[i * 64 + threadIdx.x];
+  out[512 + threadIdx.x] = sum;
+}
+EXPORT_KERNEL(64, right_last_block);
+
+// Three stages in two buffers, each filled while the other is read.
+KERNEL(64, right_async_pipeline)(const float* in, float* out) {
+  SHARED_ARRAY(float, stage, [2][256]);
+  const int at = threadIdx.x * 4;
+  cp_async_16(&stage[0][at], in + at);
+  cp_async_commit();
+  for (int i = 0; i < 3; i++) {
+    if (i < 2) cp_async_16(&stage[(i + 1) & 1][at], in + (i + 1) * 256 + at, threadIdx.x < 60);
+    cp_async_commit();
+    cp_async_wait<1>();
+    __syncthreads();
+    for (int j = threadIdx.x; j < 256; j += 64) out[i * 256 + j] = stage[i & 1][255 - j];
+    __syncthreads();
+  }
+}
+EXPORT_KERNEL(64, right_async_pipeline);
+
+KERNEL(256, right_warp_operations)(const float* in, float* out) {
+  const int lane = lane_id(), t = threadIdx.x;
+  bool wrong = false;
+  for (int width = 1; width <= 32; width *= 2) {
+    const int segment = lane / width * width, end = segment + width;
+    wrong |= __shfl_sync(FULL_WARP, t * 3, 5, width) != (t / 32 * 32 + segment + 5 % width) * 3;
+    wrong |= __shfl_up_sync(FULL_WARP, static_cast<long long>(t), 3, width) != (lane - 3 < segment ? t : t - 3);
+    wrong |= __shfl_down_sync(FULL_WARP, static_cast<double>(t), 3, width) != (lane + 3 >= end ? t : t + 3);
+    wrong |= __shfl_xor_sync(FULL_WARP, t, 5, width) != ((lane ^ 5) >= end ? t : (t ^ 5));
+  }
+  wrong |= __ballot_sync(FULL_WARP, lane % 3 == 0) != 0x49249249u;
+  wrong |= !__any_sync(FULL_WARP, lane == 7) || __all_sync(FULL_WARP, lane < 31) || !__all_sync(FULL_WARP, lane < 32);
+  wrong |= __reduce_add_sync(FULL_WARP, lane - 40) != -784 || __reduce_max_sync(FULL_WARP, lane - 40) != -9;
+  wrong |= __reduce_min_sync(FULL_WARP, lane - 40) != -40;
+  wrong |= __reduce_max_sync(FULL_WARP, static_cast<unsigned>(lane - 16)) != 0xffffffffu;
+  wrong |= __reduce_or_sync(FULL_WARP, 1u << lane) != 0xffffffffu;
+  wrong |= __reduce_and_sync(FULL_WARP, static_cast<unsigned>(lane) | 64u) != 64u;
+  wrong |= __match_any_sync(FULL_WARP, lane % 4) != 0x11111111u << (lane % 4);
+  wrong |= __syncthreads_count(t < 100) != 100;
+  wrong |= !__syncthreads_or(t == 200);
+  wrong |= __syncthreads_and(t != 3) != 0;
+  if (wrong) __trap();
+  out[t] = in[t];
+}
+EXPORT_KERNEL(256, right_warp_operations);
+
+// Fragments by CUTLASS's thread-value layouts of SM80_16x8x16: offsets into column-major A (16x16), B (8x16), C (16x8).
+KERNEL(32, right_mma_layout)(const float* in, float* out) {
+  const int t = lane_id() % 4, g = lane_id() / 4;
+  const auto a_of = [&](int m, int k) { return in[(m * 16 + k) % 256]; };
+  const auto b_of = [&](int n, int k) { return in[(n * 31 + k * 5) % 256]; };
+  uint32_t a[4], b[2];
+  for (int i = 0; i < 4; i++) {
+    const int at = t * 32 + g + i % 2 * 8 + i / 2 * 128;
+    a[i] = pack_bf16(a_of(at % 16, at / 16), a_of((at + 16) % 16, (at + 16) / 16));
+  }
+  for (int i = 0; i < 2; i++) {
+    const int at = t * 16 + g + i * 64;
+    b[i] = pack_bf16(b_of(at % 8, at / 8), b_of((at + 8) % 8, (at + 8) / 8));
+  }
+  float d[4] = {1.f, 2.f, 3.f, 4.f};
+  mma_m16n8k16_bf16(d, a, b[0], b[1]);
+  for (int i = 0; i < 4; i++) {
+    const int at = t * 32 + g + i % 2 * 16 + i / 2 * 8;
+    float want = static_cast<float>(i + 1);
+    for (int k = 0; k < 16; k++)
+      want += unpack_bf16(pack_bf16(a_of(at % 16, k), 0.f)).x * unpack_bf16(pack_bf16(b_of(at / 16, k), 0.f)).x;
+    if (!(fabsf(want - d[i]) < 1e-4f)) __trap();
+  }
+  out[threadIdx.x] = d[0];
+}
+EXPORT_KERNEL(32, right_mma_layout);
+
+// Register i of lane l holds elements 2 * (l % 4) and the next of row l / 4 of matrix i; of column l / 4 if transposed.
+KERNEL(32, right_ldmatrix_layout)(const float* in, float* out) {
+  SHARED_ARRAY(uint16_t, matrices, [4][8][8]);
+  const int l = lane_id();
+  for (int i = l; i < 256; i += 32) matrices[i / 64][i / 8 % 8][i % 8] = static_cast<uint16_t>(i);
+  __syncwarp();
+  uint32_t rows[4], columns[4];
+  ldmatrix_x4(rows, matrices[l / 8][l % 8]);
+  ldmatrix_x4_trans(columns, matrices[l / 8][l % 8]);
+  for (int i = 0; i < 4; i++) {
+    const uint32_t along = l / 4 * 8 + l % 4 * 2, across = l % 4 * 2 * 8 + l / 4;
+    const uint32_t first = i * 64 + along, above = i * 64 + across;
+    if (rows[i] != (first | (first + 1) << 16) || columns[i] != (above | (above + 8) << 16)) __trap();
+  }
+  out[threadIdx.x] = in[threadIdx.x];
+}
+EXPORT_KERNEL(32, right_ldmatrix_layout);
+
+// Threads 0 to 127 produce for 128 to 255, and wait until they may overwrite.
+KERNEL(256, right_named_barriers)(const float* in, float* out) {
+  SHARED_ARRAY(float, x, [128]);
+  const int i = threadIdx.x % 128;
+  for (int round = 0; round < 3; round++) {
+    if (threadIdx.x < 128) {
+      if (round > 0) named_sync(2, 256);
+      x[i] = in[round * 128 + i];
+      named_arrive(1, 256);
+    } else {
+      named_sync(1, 256);
+      out[round * 128 + i] = x[127 - i];
+      if (round < 2) named_arrive(2, 256);
+    }
+  }
+}
+EXPORT_KERNEL(256, right_named_barriers);
+
+// Warp 0 produces for warp 1, which hands the buffer back.
+KERNEL(64, right_mbarrier_handoff)(const float* in, float* out) {
+  SHARED_ARRAY(uint64_t, full, [1]);
+  SHARED_ARRAY(uint64_t, empty, [1]);
+  SHARED_ARRAY(float, x, [32]);
+  if (threadIdx.x == 0) {
+    mbar_init(full, 32);
+    mbar_init(empty, 32);
+    fence_mbar_init();
+  }
+  __syncthreads();
+  const int lane = lane_id();
+  for (int i = 0; i < 4; i++) {
+    if (threadIdx.x < 32) {
+      if (i > 0) mbar_wait(empty, (i - 1) & 1);
+      x[lane] = in[i * 32 + lane];
+      mbar_arrive(full);
+    } else {
+      mbar_wait(full, i & 1);
+      out[i * 32 + lane] = x[31 - lane];
+      mbar_arrive(empty);
+    }
+  }
+}
+EXPORT_KERNEL(64, right_mbarrier_handoff);
+
+// Bulk copies through two buffers; four of them, so that each buffer is filled twice.
+KERNEL(64, right_bulk_pipeline)(const float* in, float* out) {
+  SHARED_ARRAY(float, x, [2][64]);
+  SHARED_ARRAY(uint64_t, full, [2]);
+  if (threadIdx.x == 0) {
+    mbar_init(&full[0], 1);
+    mbar_init(&full[1], 1);
+    fence_mbar_init();
+  }
+  __syncthreads();
+  for (int i = 0; i < 5; i++) {
+    if (i < 4 && threadIdx.x == 0) {
+      mbar_arrive_expect_tx(&full[i & 1], 256);
+      bulk_load(x[i & 1], in + i * 64, 256, &full[i & 1]);
+    }
+    if (i > 0) {
+      mbar_wait(&full[(i - 1) & 1], ((i - 1) >> 1) & 1);
+      out[(i - 1) * 64 + threadIdx.x] = x[(i - 1) & 1][63 - threadIdx.x];
+    }
+    __syncthreads();
+  }
+}
+EXPORT_KERNEL(64, right_bulk_pipeline);
+
+// The box at column 8, row 14 of a 16 x 16 matrix of f32 in boxes of 32 x 4, swizzled over 128 bytes: beyond the edge there
+// are zeros, and piece c of row r stands where piece c ^ r would without the swizzle.
+KERNEL(128, right_tma_box)(const float* in, float* out, const __grid_constant__ TensorMap map) {
+  DYN_SHARED(float, box);
+  SHARED_ARRAY(uint64_t, full, [1]);
+  if (threadIdx.x == 0) {
+    mbar_init(full, 1);
+    fence_mbar_init();
+    mbar_arrive_expect_tx(full, 512);
+    tma_load_2d(box, &map, 8, 14, full);
+  }
+  __syncthreads();
+  mbar_wait(full, 0);
+  const int row = threadIdx.x / 32, column = threadIdx.x % 32;
+  const float want = row < 2 && column < 8 ? in[(14 + row) * 16 + 8 + column] : 0.f;
+  if (box[row * 32 + ((column / 4) ^ row) * 4 + column % 4] != want) __trap();
+  out[threadIdx.x] = want;
+}
+EXPORT_KERNEL(128, right_tma_box);
+
+// Where a tile of rows of 64 bf16 keeps element (row, column) under the 128-byte swizzle.
+DEV int swizzled_128(int row, int column) { return row * 64 + ((column / 8) ^ (row % 8)) * 8 + column % 8; }
+
+DEV float a_element(const float* in, int m, int k) { return in[(m * 64 + k) % 256] * static_cast<float>(1 + m % 3); }
+DEV float b_element(const float* in, int k, int n) { return in[(k * 64 + n) * 7 % 256]; }
+
+// d of C = A B, A 64 x 64 and B 64 x N, against sums of bf16 products.
+template <int N> DEV void check_product(const float* in, const float (&d)[N / 2]) {
+  const int t = threadIdx.x;
+  for (int j = 0; j < N / 2; j++) {
+    const int row = t / 32 * 16 + t % 32 / 4 + (j >> 1 & 1) * 8, column = j / 4 * 8 + t % 4 * 2 + (j & 1);
+    float want = 0.f;
+    for (int k = 0; k < 64; k++) {
+      const float2 pair = unpack_bf16(pack_bf16(a_element(in, row, k), b_element(in, k, column % 64)));
+      want = fmaf(pair.x, pair.y, want);
+    }
+    if (!(fabsf(want - d[j]) <= 1e-3f)) __trap();
+  }
+}
+
+// A K-major at the beginning of dynamic shared memory; B behind it, [n][k] (K-major) or [k][n] (N-major).
+template <bool N_MAJOR> DEV void store_operands(const float* in, bf16* a, bf16* b) {
+  for (int i = threadIdx.x; i < 64 * 64; i += 128) {
+    const int row = i / 64, column = i % 64;
+    a[swizzled_128(row, column)] = __float2bfloat16(a_element(in, row, column));
+    const float x = N_MAJOR ? b_element(in, row, column) : b_element(in, column, row);
+    b[swizzled_128(row, column)] = __float2bfloat16(x);
+  }
+  fence_proxy_async();
+  __syncthreads();
+}
+
+template <bool N_MAJOR> DEV void multiply_and_check(const float* in, float* out) {
+  DYN_SHARED(bf16, a);
+  bf16* b = a + 64 * 64;
+  store_operands<N_MAJOR>(in, a, b);
+  float d[32];
+#pragma unroll
+  for (int i = 0; i < 32; i++) d[i] = 0.f;
+  wgmma_fence();
+#pragma unroll
+  for (int k = 0; k < 4; k++) {
+    const uint64_t left = wgmma_desc(a + k * 16, 16, 1024, SWIZZLE_128);
+    const uint64_t right = wgmma_desc(N_MAJOR ? b + k * 16 * 64 : b + k * 16, N_MAJOR ? 8192 : 16, 1024, SWIZZLE_128);
+    wgmma_m64n64k16_bf16<N_MAJOR>(d, left, right, k > 0);
+  }
+  wgmma_commit();
+  wgmma_wait<0>(d);
+  check_product<64>(in, d);
+  out[threadIdx.x] = d[0];
+}
+
+KERNEL(128, right_wgmma_k_major)(const float* in, float* out) { multiply_and_check<false>(in, out); }
+EXPORT_KERNEL(128, right_wgmma_k_major);
+KERNEL(128, right_wgmma_n_major)(const float* in, float* out) { multiply_and_check<true>(in, out); }
+EXPORT_KERNEL(128, right_wgmma_n_major);
+
+// A from registers; B is the same 64 columns twice, as one tile of 128.
+KERNEL(128, right_wgmma_registers)(const float* in, float* out) {
+  DYN_SHARED(bf16, b);
+  for (int i = threadIdx.x; i < 128 * 64; i += 128)
+    b[swizzled_128(i / 64, i % 64)] = __float2bfloat16(b_element(in, i % 64, i / 64 % 64));
+  fence_proxy_async();
+  __syncthreads();
+  const int row = threadIdx.x / 32 * 16 + lane_id() / 4, column = lane_id() % 4 * 2;
+  uint32_t a[4][4];
+#pragma unroll
+  for (int k = 0; k < 4; k++)
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+      const int m = row + i % 2 * 8, at = k * 16 + column + i / 2 * 8;
+      a[k][i] = pack_bf16(a_element(in, m, at), a_element(in, m, at + 1));
+    }
+  float d[64];
+#pragma unroll
+  for (int i = 0; i < 64; i++) d[i] = 0.f;
+  wgmma_fence();
+#pragma unroll
+  for (int k = 0; k < 4; k++) wgmma_m64n128k16_bf16(d, a[k], wgmma_desc(b + k * 16, 16, 1024, SWIZZLE_128), 1);
+  wgmma_commit();
+  wgmma_wait<0>(d);
+  check_product<128>(in, d);
+  out[threadIdx.x] = d[0];
+}
+EXPORT_KERNEL(128, right_wgmma_registers);
