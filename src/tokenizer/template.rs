@@ -1,6 +1,11 @@
+use std::collections::BTreeMap;
+
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Kwargs, Serde};
-use minijinja::{Environment, Error, ErrorKind, Output, State, Value, context, escape_formatter, filters};
+use minijinja::{
+    AutoEscape, Environment, Error, ErrorKind, Output, State, Value, context, escape_formatter, filters,
+    machinery,
+};
 use minijinja_contrib::pycompat;
 use serde::Serialize;
 use serde_json::Value as Json;
@@ -8,6 +13,8 @@ use serde_json::ser::{CompactFormatter, Formatter, PrettyFormatter, Serializer};
 
 use super::error::TokenizerError;
 use super::files::TokenizerFiles;
+use super::guard::{self, alone};
+use super::shape;
 
 /// Fuel of every rendering: about this many instructions, or 64 times as many bytes. A real template spends some hundred
 /// a message.
@@ -20,9 +27,6 @@ const FUEL_PER_BYTE: u64 = 2;
 const LONGEST_JSON: usize = 16 << 20;
 
 /// A folder's chat template, in a sandbox: bounded time and memory, no files, no clock.
-///
-/// One way out of the bounds is known: a list that holds itself twice, many times over, and is turned into text by an operator
-/// (`~`, `in`, `%`) rather than printed or by a filter. The engine has no place to count there.
 #[derive(Debug)]
 pub struct ChatTemplate {
     environment: Environment<'static>,
@@ -49,18 +53,20 @@ impl ChatTemplate {
     fn new(source: String, special_tokens: Json) -> Result<Self, TokenizerError> {
         let mut environment = Environment::new();
         let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build().map_err(failed)?;
+        shape::check(&source, &syntax).map_err(failed)?;
         environment.set_syntax(syntax);
         environment.set_recursion_limit(64);
-        environment.set_debug(false); // an error would print every variable, whatever its size
         environment.set_unknown_method_callback(python_method);
         environment.set_formatter(print);
         environment.add_filter("tojson", tojson);
         environment.add_filter("string", string);
         environment.add_filter("join", join);
-        ["pprint", "urlencode"].into_iter().for_each(|filter| environment.remove_filter(filter));
         environment.add_function("raise_exception", raise_exception);
         environment.add_function("strftime_now", strftime_now);
+        guard::install(&mut environment);
         environment.add_template_owned("chat_template", source).map_err(failed)?;
+        let template = environment.get_template("chat_template").map_err(failed)?;
+        guard::guarded(&machinery::get_compiled_template(&template).instructions).map_err(failed)?;
         Ok(Self { environment, special_tokens })
     }
 
@@ -76,8 +82,15 @@ impl ChatTemplate {
         let mut environment = self.environment.clone();
         environment.set_fuel(Some(BASE_FUEL + FUEL_PER_BYTE * bytes));
         let template = environment.get_template("chat_template").map_err(failed)?;
+        let code =
+            guard::guarded(&machinery::get_compiled_template(&template).instructions).map_err(failed)?;
         let special_tokens = Value::from(Serde(&self.special_tokens));
-        template.render(context! { ..Value::from(Serde(context)), ..special_tokens }).map_err(failed)
+        let context = context! { ..Value::from(Serde(context)), ..special_tokens };
+        let mut text = String::new();
+        let mut out = machinery::make_string_output(&mut text);
+        machinery::eval(&environment, &code, context, &BTreeMap::new(), &mut out, AutoEscape::None)
+            .map_err(failed)?;
+        Ok(text)
     }
 }
 
@@ -192,16 +205,6 @@ fn join(state: &mut State, value: &Value, joiner: Option<String>) -> Result<Stri
     Ok(joined)
 }
 
-fn alone(value: &Value) -> Result<(), Error> {
-    match value.as_object().is_some() && !value.is_undefined() {
-        false => Ok(()),
-        true => {
-            let reason = "it prints a list or an object; `tojson` is how templates do that";
-            Err(Error::new(ErrorKind::InvalidOperation, reason))
-        }
-    }
-}
-
 /// Python's default separators, `", "` and `": "`.
 struct PythonFormatter(CompactFormatter);
 
@@ -227,12 +230,13 @@ impl Formatter for PythonFormatter {
     }
 }
 
-fn raise_exception(message: String) -> Result<Value, Error> {
-    Err(Error::new(ErrorKind::InvalidOperation, message))
+fn raise_exception(message: Value) -> Result<Value, Error> {
+    alone(&message)?;
+    Err(Error::new(ErrorKind::InvalidOperation, message.to_string()))
 }
 
 /// Templates that print today's date would make tokens depend on the day they were made.
-fn strftime_now(_format: String) -> Result<Value, Error> {
+fn strftime_now(_format: Value) -> Result<Value, Error> {
     let reason = "it asks for today's date, but the same conversation must give the same tokens every day";
     Err(Error::new(ErrorKind::InvalidOperation, reason))
 }

@@ -250,6 +250,7 @@ fn row_11_hostile_templates_are_refused_soon_and_in_little_memory() {
         ("listed", "{{ [[messages] * 100000] * 100000 }}"),
         ("include", "{% include '/etc/hostname' %}"),
         ("nested", &nested),
+        ("starred", "{% set l = ['x', 'y'] %}{{ 'x' | replace(*l) }}"),
     ] {
         hostile(name, "chat_template.jinja", template.as_bytes(), "chat template");
     }
@@ -261,4 +262,105 @@ fn row_11_hostile_templates_are_refused_soon_and_in_little_memory() {
     let text = home.file("text.jsonl", "{\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}]}\n");
     let command = ["logprobs", "--model", folder.to_str().unwrap(), "--in", &text];
     within([256, 1], &command).refused(4, &["tokenizer_config.json"]);
+}
+
+/// Two values that `grow` makes of `[]` again and again, which `end` then uses.
+fn grown(grow: &str, end: &str) -> String {
+    let grow_of =
+        |name: &str| format!("{{% set ns.{name} = {} %}}", grow.replace('x', &format!("ns.{name}")));
+    let body = grow_of("a") + &grow_of("b");
+    format!("{{% set ns = namespace(a=[], b=[]) %}}{{% for i in range(100000) %}}{body}{{% endfor %}}{end}")
+}
+
+#[test]
+fn row_11_templates_whose_values_grow_deep_are_refused_soon_and_in_little_memory() {
+    let lines = "{% set x = [x] %}".repeat(15_000);
+    let grow = |grow| grown(grow, "");
+    for (name, template) in [
+        ("lists", &grow("[x]")),
+        ("tuples", &grow("(x,)")),
+        ("objects", &grow("{'x': x}")),
+        ("keys", &grow("{x: 1}")),
+        ("arguments", &grow("dict(a=x)")),
+        ("slices", &grow("x[0:]")),
+        ("backward", &grow("x | reverse")),
+        ("batches", &grow("x | list | batch(1, 0) | list")),
+        ("mapped", &grow("[[1]] + (x | map('reverse') | list)")),
+        ("times", &grow("(x * 1)[::1]")),
+        ("lines", &lines),
+    ] {
+        hostile(name, "chat_template.jinja", template.as_bytes(), "chat template");
+    }
+}
+
+#[test]
+fn row_11_templates_whose_values_share_their_parts_are_refused_soon_and_in_little_memory() {
+    let twice = "{% set ns.a = [ns.a, ns.a] %}{% set ns.b = [ns.b, ns.b] %}";
+    let wide = "{% set ns.a = [range(9000) | list] %}{% set ns.b = [range(9000) | list] %}";
+    for (kind, times, grow) in [("doubled", 14, twice), ("wide", 1, wide)] {
+        let begin = "{% set ns = namespace(a=['x'], b=['x']) %}";
+        let begin = format!(
+            "{begin}{{% for i in range({times}) %}}{grow}{{% endfor %}}{{% for i in range(90000) %}}"
+        );
+        for (name, end) in [
+            ("text", "{% set t = ns.a ~ '' %}"),
+            ("within", "{% set t = ns.a in 'text' %}"),
+            ("equal", "{% set t = ns.a == ns.b %}"),
+            ("chained", "{% set t = ns.a <= ns.b <= ns.a %}"),
+            ("member", "{% set t = ns.a in [ns.b] %}"),
+            ("key", "{% set t = {ns.a: 1} %}"),
+            ("looked_up", "{% set t = {}[ns.a] %}"),
+            ("asked", "{% set t = {}.get(ns.a) %}"),
+            ("filtered", "{% set t = ns.a | upper %}"),
+            ("sorted", "{% set t = [ns.a, ns.b] | sort %}"),
+            ("tested", "{% set t = ns.a is eq ns.b %}"),
+            ("selected", "{% set t = range(99) | map('default', ns.a) | list %}"),
+            ("method", "{% set t = 'x'.startswith(ns.a) %}"),
+            ("changed", "{% set t = loop.changed(ns.a) %}"),
+            ("raised", "{{ raise_exception(ns.a) }}"),
+        ] {
+            let template = format!("{begin}{end}{{% endfor %}}");
+            hostile(&format!("{kind}_{name}"), "chat_template.jinja", template.as_bytes(), "chat template");
+        }
+    }
+    let listed = "{% set x = [[messages] * 100000] * 100000 %}{{ x ~ '' }}";
+    hostile("listed", "chat_template.jinja", listed.as_bytes(), "chat template");
+}
+
+#[test]
+fn row_11_templates_that_are_long_to_compile_are_refused_soon_and_in_little_memory() {
+    let long =
+        |begin: &str, part: &str, end: &str| format!("{begin}{}{end}", part.repeat(200_000 / part.len()));
+    for (name, hint, template) in [
+        ("size", "bytes", "{{ x }}".repeat(100_000)),
+        ("sum", "one tag", long("{{ x", "+1", "}}")),
+        ("filters", "one tag", long("{{ x", "|d", "}}")),
+        ("parts", "one tag", long("{{ x", ".x", "}}")),
+        ("not", "one tag", long("{{ ", "not ", "x }}")),
+        ("minus", "one tag", long("{{ ", "-", "x }}")),
+        ("choices", "one tag", long("{{ x", " if x else x", " }}")),
+        ("elif", "elif", long("{% if x %}", "{% elif x %}", "{% endif %}")),
+        ("constant", "a list and `*`", "{{ ([1] * 100000000) ~ 'x' }}".to_owned()),
+        (
+            "compared",
+            "a list and `*`",
+            "{% if not [1] * 100000000 == 100000000 * [1] %}{% endif %}".to_owned(),
+        ),
+    ] {
+        hostile(name, "chat_template.jinja", template.as_bytes(), hint);
+    }
+}
+
+#[test]
+fn row_11_templates_whose_values_hold_themselves_are_refused_soon_and_in_little_memory() {
+    for (name, hint, template) in [
+        ("itself", "namespace", "{% set ns = namespace() %}{% set ns.a = ns %}{{ ns.a | tojson }}"),
+        ("listed", "namespace", "{% set ns = namespace() %}{% set ns.a = [ns] %}{{ 'x' in ns.a }}"),
+        ("named", "namespace", "{% set ns = namespace() %}{% set ns.a = dict(b=ns) %}{{ ns.a == ns.a }}"),
+        ("nested", "namespace", "{% set ns = namespace() %}{% set t = namespace(b=ns) %}"),
+        ("looping", "loop", "{% set ns = namespace() %}{% for x in [1] %}{% set ns.a = loop %}{% endfor %}"),
+        ("debugged", "debug", "{% set ns = namespace() %}{{ debug() }}"),
+    ] {
+        hostile(name, "chat_template.jinja", template.as_bytes(), hint);
+    }
 }

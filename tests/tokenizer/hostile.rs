@@ -72,6 +72,37 @@ fn templates_reach_no_file_no_clock_and_no_format_method() {
     }
 }
 
+/// What Jinja2 makes of [`SOUND`], with the blocks trimmed as transformers does.
+const EXPECTED: &str = "a:1:none\nb:3:hi\n(0a=-b=(1c=1d=(2)))\n123\nuser,assistant,user,system HERE\n\
+    2 {\"role\": \"user\", \"size\": 9} True";
+
+/// Loops of all kinds, a macro, lists that grow in a namespace, comparisons in chains.
+const SOUND: &str = r#"{% set ns = namespace(seen=[], n=0, last=none) %}
+{% for m in messages if m.role != 'system' %}
+{% set ns.seen = ns.seen + [{'role': m.role, 'size': m.content | length}] %}
+{% if not (0 <= ns.n < 2) or m['role'] not in ['user', 'assistant'] %}{% continue %}{% endif %}
+{% set ns.n = ns.n + (1 if loop.first else 2) %}{% set ns.last = loop.previtem.content if loop.previtem is defined else 'none' %}
+{{ loop.cycle('a', 'b') ~ ':' ~ ns.n ~ ':' ~ ns.last }}
+{% endfor %}
+{% macro tree(t, deep=0) %}({{ deep }}{% for k, v in t | dictsort %}{{ k }}={% if v is mapping %}{{ tree(v, deep + 1) }}{% else %}{{ v or '-' }}{% endif %}{% endfor %}){% endmacro %}
+{{ tree({'b': {'c': 1, 'd': {}}, 'a': ''}) }}
+{% for x in [1, [2, [3]]] recursive %}{{ loop(x) if x is iterable else x }}{% endfor %}
+
+{{ (messages[1:] + messages[:1]) | map(attribute='role') | join(',') }} {{ messages[::-1][0].content.split(' ')[-1] | upper }}
+{{ ns.seen | selectattr('role', 'equalto', 'user') | list | length }} {{ ns.seen[-1] | tojson }} {{ ns.seen[0] == {'role': 'user', 'size': 2} }}"#;
+
+#[test]
+fn templates_that_collect_compare_and_recurse_within_bounds_give_what_jinja2_gives() {
+    let mut files = small().files().clone();
+    files.insert("chat_template.jinja", SOUND);
+    let turn = |role: &str, content: &str| json!({ "role": role, "content": content });
+    let turns = [("system", "be"), ("user", "hi"), ("assistant", "a b"), ("user", "more here")];
+    let messages: Vec<Value> = turns.map(|(role, content)| turn(role, content)).to_vec();
+    let tokenizer = Tokenizer::from_files(files).unwrap();
+    let rendered = tokenizer.chat_template().unwrap().render(&json!({ "messages": messages })).unwrap();
+    assert_eq!(rendered, EXPECTED);
+}
+
 #[test]
 fn raised_exceptions_carry_the_templates_own_words() {
     let error = render("{{ raise_exception('roles must alternate') }}").unwrap_err();

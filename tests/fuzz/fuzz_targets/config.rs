@@ -2,5 +2,10 @@
 
 #[path = "../inputs.rs"]
 mod inputs;
+#[path = "../last.rs"]
+mod last;
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| inputs::config(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
+    last::keep(bytes);
+    inputs::config(bytes);
+});
