@@ -1,4 +1,4 @@
-// Causal attention's backward: p = e^(q kᵀ / √D - lse), dv = pᵀ dout, ds = p (dout vᵀ - Σ dout out), dq = ds k / √D,
+// Equation: causal attention's backward, p = e^(q kᵀ / √D - lse), dv = pᵀ dout, ds = p (dout vᵀ - Σ dout out), dq = ds k / √D,
 // dk = dsᵀ q / √D.
 //
 // Shapes: dout, out, q, dq [N, H, D], k, v, dk, dv [N, KVH, D], lse [N, H] f32; bf16; scratch statistics [N, H, 4] f32.

@@ -1,4 +1,4 @@
-// Causal attention: out = softmax(q kᵀ / √D, keys 0..=position) v, lse = log of the softmax's sum.
+// Equation: causal attention, out = softmax(q kᵀ / √D, keys 0..=position) v, lse = log of the softmax's sum.
 //
 // Shapes: q, out [N, H, D], lse [N, H] f32; packed k, v [N, KVH, D], or a layer of the cache, k [Blocks, 2, KVH, 64, D] and v
 // = k + KVH 64 D; bf16. D 16, 32, 64 or 128; query head h reads key head h / (H / KVH), H / KVH at most a tile's rows.

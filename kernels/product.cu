@@ -1,4 +1,4 @@
-// Products with a weight: y = x wᵀ; backward dx = dy w and dw = dyᵀ x.
+// Equation: products with a weight, y = x wᵀ; backward dx = dy w and dw = dyᵀ x.
 //
 // Shapes: x, dx [N, K], w, dw [M, K], y, dy [N, M]; bf16, dw f32, y and dx bf16 or f32. K and M multiples of 8.
 // Traffic: 2 (N K + M K) + N M elements' bytes for y, and N M more to read y where it is added to; alike for the others.
@@ -12,6 +12,7 @@
 // Writes: y, dx (=, +=), dw (+=). Sums ascend in mma steps of 16 inside leaves from zero: of 1024 over K for y and over M
 // for dx; of the given token ranges for dw, none empty. Leaf sums are added ascending from zero, then once to the old
 // value; for dw each is added to the old value in turn. No bit depends on N, on the variant, or on the split.
+// Source: the definition of a linear layer.
 #include "product.cuh"
 
 namespace product {

@@ -2,6 +2,8 @@
 
 #[path = "architecture/edges.rs"]
 mod edges;
+#[path = "architecture/kernels.rs"]
+mod kernels;
 #[path = "architecture/rules.rs"]
 mod rules;
 #[path = "architecture/source.rs"]
@@ -27,7 +29,9 @@ fn files(folder: &str) -> Vec<File> {
     while let Some(next) = waiting.pop() {
         let Ok(entries) = fs::read_dir(&next) else { continue };
         for path in entries.map(|entry| entry.expect("a listed entry can be read").path()) {
-            let is_code = path.extension().is_some_and(|e| e == "rs" || e == "cu" || e == "cuh");
+            let is_code = path
+                .extension()
+                .is_some_and(|e| ["rs", "cu", "cuh", "h", "cpp"].iter().any(|code| e == *code));
             if path.is_dir() && !path.ends_with("target") {
                 waiting.push(path);
             } else if is_code {
@@ -122,6 +126,13 @@ fn files_keep_the_house_rules() {
     all.extend(alone.map(|name| read(&root().join(name))));
     assert!(all.len() > 20, "the walk found the tree");
     assert_none(all.iter().flat_map(rules::breaches).collect());
+}
+
+#[test]
+fn kernels_say_what_they_do_and_know_no_compiler() {
+    let all = files("kernels");
+    assert!(all.iter().any(|file| file.path == "kernels/kernel.cuh"), "the walk found the kernels");
+    assert_none(all.iter().flat_map(kernels::breaches).collect());
 }
 
 #[test]

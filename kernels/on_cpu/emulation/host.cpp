@@ -115,6 +115,8 @@ const NamedKernel* on_cpu_find(const char* name) {
   return found == kernels().end() ? nullptr : &found->second;
 }
 
+const char* on_cpu_source(const NamedKernel* kernel) { return kernel->image.path.c_str(); }
+
 uint32_t on_cpu_parameters(const NamedKernel* kernel, const uint32_t** bytes) {
   *bytes = kernel->kernel->parameter_bytes;
   return kernel->kernel->parameters;

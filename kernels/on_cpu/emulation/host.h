@@ -18,6 +18,7 @@ bool on_cpu_first_unwritten(uintptr_t address, size_t bytes, size_t* first);
 
 // Null where no loaded kernel has this name.
 const on_cpu::NamedKernel* on_cpu_find(const char* name);
+const char* on_cpu_source(const on_cpu::NamedKernel* kernel); // the path of its shared object
 uint32_t on_cpu_parameters(const on_cpu::NamedKernel* kernel, const uint32_t** bytes);
 uint32_t on_cpu_most_threads(const on_cpu::NamedKernel* kernel);
 // True where nothing was found wrong; otherwise on_cpu_last_reports() of this OS thread says what was.

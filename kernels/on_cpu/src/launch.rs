@@ -1,10 +1,12 @@
 //! Launches by name.
 
 use std::ffi::{CStr, CString, c_void};
+use std::path::Path;
 
 use crate::counters::Counters;
 use crate::error::Error;
 use crate::library::{Kernel, Library, library};
+use crate::trace;
 
 /// What cuLaunchKernel takes, and in which order threads run.
 #[derive(Debug, Clone, Copy)]
@@ -46,6 +48,7 @@ pub fn launch(launch: &Launch) -> Result<Counters, Error> {
     let library = library()?;
     let kernel = find(library, launch.kernel)?;
     check_arguments(library, kernel, launch)?;
+    trace::note(&stem(library, kernel));
     let mut pieces: Vec<Vec<Piece>> = launch.arguments.iter().map(|argument| aligned(argument)).collect();
     let mut parameters: Vec<*mut c_void> =
         pieces.iter_mut().map(|pieces| pieces.as_mut_ptr().cast()).collect();
@@ -80,6 +83,13 @@ fn find(library: &Library, name: &str) -> Result<*const Kernel, Error> {
     // SAFETY: the name ends with a zero.
     let kernel = unsafe { (library.find)(text.as_ptr()) };
     if kernel.is_null() { Err(unknown()) } else { Ok(kernel) }
+}
+
+/// The name of the source that holds this kernel.
+fn stem(library: &Library, kernel: *const Kernel) -> String {
+    // SAFETY: the kernel is the table's; the path of its shared object lives as long as the process.
+    let object = unsafe { CStr::from_ptr((library.source)(kernel)) }.to_string_lossy();
+    Path::new(&*object).file_stem().unwrap_or_default().to_string_lossy().into_owned()
 }
 
 fn check_arguments(library: &Library, kernel: *const Kernel, launch: &Launch) -> Result<(), Error> {

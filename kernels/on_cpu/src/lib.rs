@@ -14,7 +14,8 @@
 //! | [`tensor_map`] | cuTensorMapEncodeTiled |
 //! | [`mutation`] | kernels with one synchronisation or bound changed, to see whether tests notice |
 //!
-//! `ON_CPU_REPLACE=<path>/<stem>.so` loads that shared object in place of the kernels of `<stem>.cu`.
+//! `ON_CPU_REPLACE=<path>/<stem>.so` loads that shared object in place of the kernels of `<stem>.cu`; several are separated
+//! by colons. `ON_CPU_TRACE=<path>` is given a line for each test and each stem of which it launches a kernel.
 
 pub mod compile;
 mod counters;
@@ -22,7 +23,9 @@ mod error;
 mod launch;
 mod library;
 mod memory;
+pub mod mutation;
 mod tensor_map;
+mod trace;
 
 pub use counters::Counters;
 pub use error::Error;

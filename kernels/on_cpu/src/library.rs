@@ -27,6 +27,7 @@ pub(crate) struct Library {
     pub(crate) copy: unsafe extern "C" fn(u64, u64, usize) -> bool,
     pub(crate) first_unwritten: unsafe extern "C" fn(u64, usize, *mut usize) -> bool,
     pub(crate) find: unsafe extern "C" fn(*const c_char) -> *const Kernel,
+    pub(crate) source: unsafe extern "C" fn(*const Kernel) -> *const c_char,
     pub(crate) parameters: unsafe extern "C" fn(*const Kernel, *mut *const u32) -> u32,
     pub(crate) most_threads: unsafe extern "C" fn(*const Kernel) -> u32,
     pub(crate) launch:
@@ -69,6 +70,7 @@ fn load() -> Result<Library, Error> {
             copy: mem::transmute(symbol(emulation, c"on_cpu_copy")?),
             first_unwritten: mem::transmute(symbol(emulation, c"on_cpu_first_unwritten")?),
             find: mem::transmute(symbol(emulation, c"on_cpu_find")?),
+            source: mem::transmute(symbol(emulation, c"on_cpu_source")?),
             parameters: mem::transmute(symbol(emulation, c"on_cpu_parameters")?),
             most_threads: mem::transmute(symbol(emulation, c"on_cpu_most_threads")?),
             launch: mem::transmute(symbol(emulation, c"on_cpu_launch")?),
@@ -81,7 +83,7 @@ fn load() -> Result<Library, Error> {
 /// One shared object per stem: the built one, or what stands in its place.
 fn objects(built: &Path) -> Result<Vec<PathBuf>, Error> {
     let mut objects = files(&built.join("kernels"), &["so"]).map_err(|e| Error::Library(e.to_string()))?;
-    if let Some(other) = env::var_os("ON_CPU_REPLACE").map(PathBuf::from) {
+    for other in env::var_os("ON_CPU_REPLACE").iter().flat_map(env::split_paths) {
         let Some(replaced) = objects.iter_mut().find(|object| object.file_name() == other.file_name()) else {
             return Err(Error::Library(format!(
                 "ON_CPU_REPLACE={}: no kernel has this stem",
