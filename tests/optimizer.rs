@@ -2,7 +2,7 @@
 
 use patarm::device::{Device, DeviceChoice, Stream};
 use patarm::dims;
-use patarm::ops::adamw::{AdamW, Param, step};
+use patarm::ops::adamw::{AdamW, Param, Rounding, step};
 use patarm::optimizer::{Decay, OptimizerConfig, Parameter, Schedule, Update, update};
 use patarm::tensor::{DType, Tensor};
 
@@ -57,6 +57,7 @@ fn gradients_are_scaled_by_their_global_norm_and_only_matrices_decay() {
             weight_decay,
             step: 1,
             grad_scale: factor,
+            rounding: Rounding::Nearest,
         };
         step(&stream(), alone.param(), &settings).expect("shapes fit");
         assert_eq!(held.values(), alone.values());

@@ -5,15 +5,18 @@
 //!
 //! All arguments have as many elements as w. g, m and v (and master) are in the accumulator's dtype; w in storage. With a
 //! master copy the update runs on it and w is its rounding; without, it runs on w, which loses steps smaller than half a unit
-//! in the last place of bf16. Moves 7 elements a parameter (f32): w, m, v read and written (`=`), g read. Elementwise: no order.
+//! in the last place of bf16, unless it is rounded stochastically ([`Rounding`]). Moves 7 elements a parameter (f32): w, m, v read and written (`=`), g read. Elementwise: no order.
 
+use super::philox::Key;
 use super::{OpError, expect_dtype};
 use crate::device::{Device, Float, Host, Stream};
-use crate::tensor::{Element, View, ViewMut};
+use crate::tensor::{DType, Element, View, ViewMut};
 
 const OP: &str = "adamw_step";
-/// Elements that one thread takes at a time.
+/// Elements that one thread takes at a time: whole blocks of random numbers.
 const CHUNK: usize = 1 << 14;
+/// Elements that share a block of random numbers: 16 bits each.
+const BLOCK: usize = 8;
 
 /// Settings of one update.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -32,6 +35,21 @@ pub struct AdamW {
     pub step: u64,
     /// What the gradient is multiplied by: the clip's factor.
     pub grad_scale: f64,
+    /// How weights without a master copy are rounded to bf16.
+    pub rounding: Rounding,
+}
+
+/// How updated weights become bf16. Wider weights, and those with a master copy, always go to the nearest.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Rounding {
+    /// To the nearest, ties to even.
+    #[default]
+    Nearest,
+    /// Up with probability (distance to the lower bf16) / (distance between the two), so that small steps are kept in the mean.
+    /// Element e adds to its f32's bits the 16 random bits that are half e % 2 of word e % 8 / 2 of the key's block e / 8 (at
+    /// position e / 2^35), and drops the lower 16. So the bits depend on key and element alone: the key is one parameter's in one
+    /// step.
+    Stochastic(Key),
 }
 
 /// One parameter's tensors.
@@ -116,18 +134,31 @@ impl<A: Float> Factors<A> {
     }
 }
 
+/// `x` up or down to a bf16, as 16 random bits say. What is not finite stays.
+fn rounded_by<A: Float>(x: A, random: u32) -> A {
+    let wide = x.to_f64() as f32;
+    let rounded = f32::from_bits(wide.to_bits().wrapping_add(random) & 0xffff_0000);
+    if wide.is_finite() { A::from_f64(f64::from(rounded)) } else { x }
+}
+
+/// Rounds `weights`, whose first has this index within its tensor: a multiple of [`BLOCK`].
+fn round_stochastically<T: Element>(weights: &mut [T], exact: &[T::Acc], first: usize, key: Key) {
+    for (i, (weights, exact)) in weights.chunks_mut(BLOCK).zip(exact.chunks(BLOCK)).enumerate() {
+        let block = first / BLOCK + i;
+        let words = key.block((block >> 32) as u32, block as u32);
+        for (k, (w, x)) in weights.iter_mut().zip(exact).enumerate() {
+            *w = T::store(rounded_by(*x, words[k / 2] >> (k % 2 * 16) & 0xffff));
+        }
+    }
+}
+
 fn body<T: Element>(host: &Host, param: Param<'_>, settings: &AdamW) {
     let factors = Factors::<T::Acc>::of(settings);
     let moments = param.m.host_mut::<T::Acc>().chunks_mut(CHUNK).zip(param.v.host_mut().chunks_mut(CHUNK));
     let parts = param.g.host::<T::Acc>().chunks(CHUNK).zip(moments);
     let parts = param.w.host_mut::<T>().chunks_mut(CHUNK).zip(parts);
-    match param.master {
-        None => host.run(parts.collect(), |(w, (g, (m, v)))| {
-            for (((w, g), m), v) in w.iter_mut().zip(g).zip(m).zip(v) {
-                *w = T::store(factors.update(w.load(), *g, m, v));
-            }
-        }),
-        Some(master) => {
+    match (param.master, settings.rounding) {
+        (Some(master), _) => {
             let parts = parts.zip(master.host_mut::<T::Acc>().chunks_mut(CHUNK));
             host.run(parts.collect(), |((w, (g, (m, v))), master)| {
                 for ((((w, g), m), v), master) in w.iter_mut().zip(g).zip(m).zip(v).zip(master) {
@@ -136,5 +167,21 @@ fn body<T: Element>(host: &Host, param: Param<'_>, settings: &AdamW) {
                 }
             });
         }
+        (None, Rounding::Stochastic(key)) if T::DTYPE == DType::BF16 => {
+            host.run(parts.enumerate().collect(), |(chunk, (w, (g, (m, v))))| {
+                let moments = g.iter().zip(m).zip(v);
+                let exact: Vec<T::Acc> = w
+                    .iter()
+                    .zip(moments)
+                    .map(|(w, ((g, m), v))| factors.update(w.load(), *g, m, v))
+                    .collect();
+                round_stochastically(w, &exact, chunk * CHUNK, key);
+            });
+        }
+        (None, _) => host.run(parts.collect(), |(w, (g, (m, v)))| {
+            for (((w, g), m), v) in w.iter_mut().zip(g).zip(m).zip(v) {
+                *w = T::store(factors.update(w.load(), *g, m, v));
+            }
+        }),
     }
 }

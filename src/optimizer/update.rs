@@ -1,6 +1,6 @@
 use super::{OptimizerConfig, OptimizerError};
 use crate::device::Stream;
-use crate::ops::adamw::{self, AdamW, Param};
+use crate::ops::adamw::{self, AdamW, Param, Rounding};
 use crate::ops::grad_norm;
 
 /// Whether weight decay applies: to matrices, not to gains.
@@ -105,6 +105,7 @@ pub fn update<'a>(
             weight_decay,
             step,
             grad_scale: factor,
+            rounding: Rounding::Nearest,
         };
         adamw::step(stream, param, &settings)?;
     }

@@ -1,6 +1,7 @@
 use patarm::dims;
-use patarm::ops::adamw::{AdamW, Param, step};
+use patarm::ops::adamw::{AdamW, Param, Rounding, step};
 use patarm::ops::grad_norm::square_sum;
+use patarm::ops::philox::Key;
 use patarm::tensor::DType;
 
 use super::tensors::{Output, bits, numbers, rounded, stored_numbers, stream, tensor};
@@ -10,7 +11,16 @@ use super::tolerance::{self, Exact};
 const COUNTS: [usize; 5] = [1, 31, 33, 997, 40_009];
 
 fn settings(step: u64) -> AdamW {
-    AdamW { lr: 0.01, beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.1, step, grad_scale: 0.7 }
+    AdamW {
+        lr: 0.01,
+        beta1: 0.9,
+        beta2: 0.999,
+        eps: 1e-8,
+        weight_decay: 0.1,
+        step,
+        grad_scale: 0.7,
+        rounding: Rounding::Nearest,
+    }
 }
 
 /// w, m, v after each of three steps with the same gradient.
@@ -107,6 +117,43 @@ fn a_master_copy_keeps_steps_too_small_for_the_weights() {
     assert_eq!(w, rounded(DType::BF16, &master));
     assert!(master.iter().all(|x| (x - 0.99).abs() < 1e-4), "{master:?}");
     assert_eq!(after(false)[0], vec![1.0; n]);
+}
+
+/// w after one step of 0.001 down from 1, rounded by this key's numbers.
+fn small_step(dtype: DType, threads: usize, key: Key, n: usize) -> Vec<f64> {
+    let ones = vec![1.0; n];
+    let g = tensor(DType::F32, &ones, dims![N: n]);
+    let mut w = Output::holding(dtype, &ones, dims![N: n]);
+    let [mut m, mut v] = [(); 2].map(|()| Output::holding(DType::F32, &vec![0.0; n], dims![N: n]));
+    let param = Param { w: w.view(), g: g.view(), m: m.view(), v: v.view(), master: None };
+    let settings = AdamW { lr: 0.001, weight_decay: 0.0, rounding: Rounding::Stochastic(key), ..settings(1) };
+    step(&stream(threads), param, &settings).unwrap();
+    w.values()
+}
+
+#[test]
+fn stochastic_rounding_keeps_small_steps_in_the_mean() {
+    let (n, below) = (40_009, 1.0 - 2f64.powi(-8));
+    let w = small_step(DType::BF16, 2, Key::of_request(1, 2, 3, 4), n);
+    assert!(w.iter().all(|w| [1.0, below].contains(w)));
+    let mean = w.iter().sum::<f64>() / n as f64;
+    // Five standard deviations of the mean of such coins.
+    assert!((mean - 0.999).abs() < 5e-5, "{mean}");
+}
+
+#[test]
+fn stochastic_rounding_depends_on_the_key_and_the_element_alone() {
+    let key = |step| Key::of_request(1, step, 3, 4);
+    let runs = [1, 2, 3].map(|threads| small_step(DType::BF16, threads, key(2), 40_009));
+    assert!(runs.iter().all(|run| *run == runs[0]));
+    assert_eq!(small_step(DType::BF16, 1, key(2), 997), runs[0][..997]);
+    assert_ne!(small_step(DType::BF16, 1, key(3), 40_009), runs[0]);
+}
+
+#[test]
+fn weights_as_wide_as_the_sums_are_not_rounded_stochastically() {
+    let w = small_step(DType::F32, 1, Key::of_request(1, 2, 3, 4), 33);
+    assert!(w.iter().all(|w| (w - 0.999).abs() < 1e-7));
 }
 
 #[test]
