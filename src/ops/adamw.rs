@@ -7,9 +7,14 @@
 //! master copy the update runs on it and w is its rounding; without, it runs on w, which loses steps smaller than half a unit
 //! in the last place of bf16, unless it is rounded stochastically ([`Rounding`]). Moves 7 elements a parameter (f32): w, m, v read and written (`=`), g read. Elementwise: no order.
 
+use std::mem::offset_of;
+
+use bytemuck::{Pod, Zeroable};
+
+use super::launch::Launch;
 use super::philox::Key;
 use super::{OpError, expect_dtype};
-use crate::device::{Device, Float, Host, Stream};
+use crate::device::{Address, Device, Float, Grid, Host, Stream};
 use crate::tensor::{DType, Element, View, ViewMut};
 
 const OP: &str = "adamw_step";
@@ -75,7 +80,7 @@ pub fn step(stream: &Stream, param: Param<'_>, settings: &AdamW) -> Result<(), O
     check(&param, settings)?;
     match stream.launch(OP) {
         Device::Host(host) => crate::with_float!(param.w.dtype(), T => body::<T>(host, param, settings)),
-        Device::Cuda(_) => return Err(OpError::NoKernel { op: OP }),
+        Device::Cuda(cuda) => launch(&Launch { op: OP, stem: "adamw", cuda }, param, settings)?,
     }
     Ok(())
 }
@@ -132,6 +137,63 @@ impl<A: Float> Factors<A> {
         let denominator = v.sqrt().fma(self.root, self.eps);
         w * self.keep - self.step_size * (*m / denominator)
     }
+}
+
+/// `AdamwStep` in `kernels/adamw.cu`.
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+struct Arguments {
+    w: Address,
+    g: Address,
+    m: Address,
+    v: Address,
+    master: Address,
+    count: u64,
+    factors: [f32; 8],
+    noise: Key,
+}
+
+const _: () = assert!(
+    size_of::<Arguments>() == 96 && offset_of!(Arguments, count) == 40 && offset_of!(Arguments, noise) == 80
+);
+
+impl Factors<f32> {
+    /// As the kernel takes them.
+    fn in_order(&self) -> [f32; 8] {
+        let Self { grad_scale, keep, toward_g, beta2, toward_square, step_size, root, eps } = *self;
+        [grad_scale, keep, toward_g, beta2, toward_square, step_size, root, eps]
+    }
+}
+
+/// Elements of a block of threads.
+const BLOCK_ELEMENTS: usize = 2048;
+
+fn launch(launch: &Launch<'_>, param: Param<'_>, settings: &AdamW) -> Result<(), OpError> {
+    let name = match (param.w.dtype(), &param.master, settings.rounding) {
+        (DType::F32, None, _) => "adamw_step_f32",
+        (DType::BF16, Some(_), _) => "adamw_step_bf16_master",
+        (DType::BF16, None, Rounding::Nearest) => "adamw_step_bf16",
+        (DType::BF16, None, Rounding::Stochastic(_)) => "adamw_step_bf16_stochastic",
+        (other, ..) => {
+            let reason =
+                format!("w is {other:?}: there are kernels for BF16, and for F32 without a master copy");
+            return Err(launch.refuse(reason));
+        }
+    };
+    let arguments = Arguments {
+        w: launch.start("w", param.w.view())?,
+        g: launch.start("g", param.g)?,
+        m: launch.start("m", param.m.view())?,
+        v: launch.start("v", param.v.view())?,
+        master: param.master.map_or(Ok(Address(0)), |master| launch.start("master", master.view()))?,
+        count: param.w.dims().count() as u64,
+        factors: Factors::of(settings).in_order(),
+        noise: match settings.rounding {
+            Rounding::Stochastic(key) => key,
+            Rounding::Nearest => Key::zeroed(),
+        },
+    };
+    launch.run_with(name, Grid::row(param.w.dims().count().div_ceil(BLOCK_ELEMENTS), 256), &arguments)
 }
 
 /// `x` up or down to a bf16, as 16 random bits say. What is not finite stays.

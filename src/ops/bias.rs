@@ -9,12 +9,18 @@
 //! accumulator's dtype. Order of sums: over tokens, each leaf in ascending order from zero, leaf sums added in ascending order onto
 //! dbias's old value.
 
+use bytemuck::bytes_of;
+
+use super::launch::Launch;
+use super::leaf_sums::LeafTable;
 use super::split::rows_per_task;
 use super::{Leaves, OpError, expect_dims, expect_dtype};
-use crate::device::{Device, Float, Host, Stream};
+use crate::device::{Device, Float, Grid, Host, Stream};
 use crate::dims;
 use crate::tensor::{Element, View, ViewMut};
 use crate::with_float;
+
+const STEM: &str = "bias";
 
 /// y += bias, rounded once to y's dtype. Moves 2 N M elements.
 ///
@@ -26,7 +32,7 @@ pub fn forward(stream: &Stream, bias: View<'_>, y: ViewMut<'_>) -> Result<(), Op
     expect_dtype(OP, "bias", bias.dtype(), y.dtype().accumulator())?;
     match stream.launch(OP) {
         Device::Host(host) => with_float!(y.dtype(), T => add::<T>(host, bias.host(), y.host_mut())),
-        Device::Cuda(_) => return Err(OpError::NoKernel { op: OP }),
+        Device::Cuda(cuda) => launch_forward(&Launch { op: OP, stem: STEM, cuda }, bias, y)?,
     }
     Ok(())
 }
@@ -48,7 +54,60 @@ pub fn backward(stream: &Stream, dy: View<'_>, leaves: &Leaves, dbias: ViewMut<'
         Device::Host(host) => with_float!(dy.dtype(), T => {
             sum_rows::<T>(host, dy.host(), leaves, dbias.host_mut());
         }),
-        Device::Cuda(_) => return Err(OpError::NoKernel { op: OP }),
+        Device::Cuda(cuda) => launch_backward(&Launch { op: OP, stem: STEM, cuda }, dy, leaves, dbias)?,
+    }
+    Ok(())
+}
+
+/// Rows of a forward block.
+const BLOCK_ROWS: u32 = 8;
+/// Rows of a backward chunk.
+const CHUNK_ROWS: u32 = 64;
+
+/// A matrix as the kernels see it: pieces of 8 columns, or single columns where a row has no whole number of pieces.
+struct Pieces {
+    per_row: u32,
+    kernels: [&'static str; 2],
+}
+
+impl Pieces {
+    fn of(launch: &Launch<'_>, tensor: &'static str, view: View<'_>) -> Result<Self, OpError> {
+        launch.expect_bf16(tensor, view)?;
+        let columns = view.dims().row_len();
+        if columns.is_multiple_of(8) {
+            let per_row = launch.pieces_of_row(tensor, view)?;
+            return Ok(Self { per_row, kernels: ["bias_forward_bf16", "bias_backward_bf16"] });
+        }
+        let per_row = launch.count("columns", columns)?;
+        Ok(Self { per_row, kernels: ["bias_forward_bf16_any", "bias_backward_bf16_any"] })
+    }
+
+    fn grid(&self, along_rows: u32) -> Grid {
+        Grid { blocks: [self.per_row.div_ceil(128), along_rows, 1], threads: 128, shared: 0 }
+    }
+}
+
+fn launch_forward(launch: &Launch<'_>, bias: View<'_>, y: ViewMut<'_>) -> Result<(), OpError> {
+    let pieces = Pieces::of(launch, "y", y.view())?;
+    let rows = launch.count("rows", y.dims().rows())?;
+    let (bias, y) = (bias.address(), y.address());
+    let arguments = [bytes_of(&bias), bytes_of(&y), bytes_of(&rows), bytes_of(&pieces.per_row)];
+    launch.run(pieces.kernels[0], pieces.grid(rows.div_ceil(BLOCK_ROWS)), &arguments)
+}
+
+fn launch_backward(
+    launch: &Launch<'_>,
+    dy: View<'_>,
+    leaves: &Leaves,
+    dbias: ViewMut<'_>,
+) -> Result<(), OpError> {
+    let pieces = Pieces::of(launch, "dy", dy)?;
+    let columns = launch.count("columns", dy.dims().row_len())?;
+    for table in LeafTable::all(launch, leaves, CHUNK_ROWS)? {
+        let (from, sums) = (dy.address(), table.room(launch, columns as usize)?);
+        let arguments = [bytes_of(&from), bytes_of(&sums), bytes_of(&pieces.per_row), bytes_of(&table)];
+        launch.run(pieces.kernels[1], pieces.grid(table.chunks() as u32), &arguments)?;
+        table.add(launch, "bias_sums_f32", [sums, dbias.address()], columns)?;
     }
     Ok(())
 }

@@ -8,12 +8,17 @@
 //! Order of sums: a table row receives its tokens' rows one by one, in ascending n, onto its old value. So a batch split
 //! anywhere gives the same bits.
 
+use bytemuck::bytes_of;
+
+use super::launch::Launch;
 use super::split::rows_per_task;
 use super::{OpError, expect_below, expect_dims, expect_dtype};
-use crate::device::{Device, Host, Stream};
+use crate::device::{Device, Grid, Host, Stream};
 use crate::dims;
 use crate::tensor::{DType, Element, View, ViewMut};
 use crate::with_float;
+
+const STEM: &str = "embedding";
 
 /// out = rows of table. Moves 2 N C elements. dtypes: table and out alike.
 ///
@@ -29,7 +34,7 @@ pub fn forward(stream: &Stream, table: View<'_>, tokens: View<'_>, out: ViewMut<
             expect_below(OP, "token", tokens.ids(), table.dims().rows())?;
             gather(host, table.host::<T>(), tokens.ids(), (out.host_mut::<T>(), columns));
         }),
-        Device::Cuda(_) => return Err(OpError::NoKernel { op: OP }),
+        Device::Cuda(cuda) => launch_forward(&Launch { op: OP, stem: STEM, cuda }, table, tokens, out)?,
     }
     Ok(())
 }
@@ -53,7 +58,7 @@ pub fn backward(
             expect_below(OP, "token", tokens.ids(), dtable.dims().rows())?;
             scatter(host, dout.host::<T>(), tokens.ids(), (dtable.host_mut(), columns));
         }),
-        Device::Cuda(_) => return Err(OpError::NoKernel { op: OP }),
+        Device::Cuda(cuda) => launch_backward(&Launch { op: OP, stem: STEM, cuda }, dout, tokens, dtable)?,
     }
     Ok(())
 }
@@ -67,6 +72,38 @@ fn check(
     let (c, n) = (table.dims().row_len(), tokens.dims().count());
     expect_dtype(op, "tokens", tokens.dtype(), DType::U32)?;
     expect_dims(op, name, rows.dims(), dims![N: n, C: c])
+}
+
+fn launch_forward(
+    launch: &Launch<'_>,
+    table: View<'_>,
+    tokens: View<'_>,
+    out: ViewMut<'_>,
+) -> Result<(), OpError> {
+    launch.expect_bf16("table", table)?;
+    launch.gather("embedding_forward_bf16", table, tokens, out)
+}
+
+/// Sorts the tokens, stably, then adds each run of one token to its row.
+fn launch_backward(
+    launch: &Launch<'_>,
+    dout: View<'_>,
+    tokens: View<'_>,
+    dtable: ViewMut<'_>,
+) -> Result<(), OpError> {
+    launch.expect_bf16("dout", dout)?;
+    let pieces = launch.pieces_of_row("dout", dout)?;
+    let count = launch.count("tokens", tokens.dims().count())?;
+    let vocabulary = launch.count("rows of the table", dtable.dims().rows())?;
+    let order = launch.cuda.scratch(count as usize * size_of::<[u32; 2]>())?;
+    let (ids, dout, dtable) =
+        (launch.start("tokens", tokens)?, dout.address(), launch.start("dtable", dtable.view())?);
+    let arguments = [bytes_of(&ids), bytes_of(&order), bytes_of(&count), bytes_of(&vocabulary)];
+    launch.run("embedding_order_u32", Grid::row(count.div_ceil(32) as usize, 128), &arguments)?;
+    let arguments =
+        [bytes_of(&dout), bytes_of(&order), bytes_of(&dtable), bytes_of(&count), bytes_of(&pieces)];
+    let grid = Grid { blocks: [count, pieces.div_ceil(128), 1], threads: 128, shared: 0 };
+    launch.run("embedding_backward_bf16", grid, &arguments)
 }
 
 fn gather<T: Element>(host: &Host, table: &[T], tokens: &[u32], (out, columns): (&mut [T], usize)) {

@@ -1,25 +1,53 @@
 //! Sum of the squares of a gradient, or of weights, the same bits whatever the threads.
 //!
 //! g of any shape and floating-point dtype, read once. Order: chunks of [`CHUNK`] elements; in a chunk eight f64 lanes, lane l
-//! taking elements l, l + 8, ... ascending, then added ascending; chunks added ascending.
+//! taking elements l, l + 8, ... ascending, then added ascending; chunks added ascending. On CUDA the same chunks in f64, in the
+//! order that the kernel states.
+
+use bytemuck::{bytes_of, bytes_of_mut};
 
 use super::OpError;
-use crate::device::{Device, Float, Host, Stream};
-use crate::tensor::{Element, View};
+use super::launch::Launch;
+use crate::device::{Device, DeviceError, Float, Grid, Host, Stream};
+use crate::tensor::{DType, Element, View};
 
 /// Elements summed from zero before their sum is added.
 pub const CHUNK: usize = 1 << 16;
 const LANES: usize = 8;
+const OP: &str = "grad_norm_square_sum";
 
 /// The sum of g². Not finite if an element is not.
 ///
 /// # Errors
-/// When the device refuses.
+/// When the device refuses, or work before this failed: on CUDA the sum is waited for.
 pub fn square_sum(stream: &Stream, g: View<'_>) -> Result<f64, OpError> {
-    match stream.launch("grad_norm_square_sum") {
+    match stream.launch(OP) {
         Device::Host(host) => Ok(crate::with_float!(g.dtype(), T => chunks(host, g.host::<T>()))),
-        Device::Cuda(_) => return Err(OpError::NoKernel { op: "grad_norm_square_sum" }),
+        Device::Cuda(cuda) => on_cuda(&Launch { op: OP, stem: "grad_norm", cuda }, g),
     }
+}
+
+/// Scratch: the sum, then the chunks' sums.
+fn on_cuda(launch: &Launch<'_>, g: View<'_>) -> Result<f64, OpError> {
+    let name = match g.dtype() {
+        DType::BF16 => "grad_norm_square_sum_bf16",
+        DType::F32 => "grad_norm_square_sum_f32",
+        other => return Err(launch.refuse(format!("g is {other:?}: there are kernels for BF16 and F32"))),
+    };
+    let (at, count) = (launch.start("g", g)?, g.dims().count());
+    if count == 0 {
+        return Ok(0.0);
+    }
+    let chunks = count.div_ceil(CHUNK);
+    let sum = launch.cuda.scratch((1 + chunks) * size_of::<f64>())?;
+    let (chunk_sums, counter) = (sum.offset(size_of::<f64>()), launch.cuda.tickets(1)?);
+    let count = count as u64;
+    let arguments =
+        [bytes_of(&at), bytes_of(&count), bytes_of(&chunk_sums), bytes_of(&sum), bytes_of(&counter)];
+    launch.run(name, Grid::row(chunks, 256), &arguments)?;
+    let mut total = 0_f64;
+    launch.cuda.driver().download(sum, bytes_of_mut(&mut total)).map_err(DeviceError::from)?;
+    Ok(total)
 }
 
 fn chunks<T: Element>(host: &Host, g: &[T]) -> f64 {

@@ -4,10 +4,15 @@
 //! |---|---|---|
 //! | [`forward`] | pool[layer, slot / 64, K or V, :, slot % 64, :] = k[n] or v[n] | k, v [N, KVH, D], slots [N], pool [L, Blocks, Pair, KVH, S = 64, D] |
 //!
-//! Copies only: no sums. Of two tokens with one slot the later stays.
+//! Copies only: no sums. Slots differ from one another.
 
+use std::mem::offset_of;
+
+use bytemuck::{Pod, Zeroable};
+
+use super::launch::{Launch, PIECE};
 use super::{OpError, expect_below, expect_dims, expect_dtype};
-use crate::device::{Device, Stream};
+use crate::device::{Address, Device, Grid, Stream};
 use crate::dims;
 use crate::tensor::{DType, Dims, Element, View, ViewMut};
 use crate::with_float;
@@ -40,7 +45,9 @@ pub fn forward(
             expect_below(OP, "slot", slots.ids(), shape.blocks * BLOCK)?;
             append(k.host::<T>(), v.host::<T>(), slots.ids(), (pool.host_mut::<T>(), shape));
         }),
-        Device::Cuda(_) => return Err(OpError::NoKernel { op: OP }),
+        Device::Cuda(cuda) => {
+            launch(&Launch { op: OP, stem: "kv_append", cuda }, [k, v], (pool, shape), slots)?
+        }
     }
     Ok(())
 }
@@ -73,6 +80,52 @@ impl PoolShape {
     pub(super) fn offset(&self, block: usize, pair: usize) -> usize {
         ((self.layer * self.blocks + block) * 2 + pair) * self.heads * BLOCK * self.d
     }
+}
+
+/// `KvAppend` in `kernels/kv_append.cu`.
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+struct Arguments {
+    k: Address,
+    v: Address,
+    pool: Address,
+    slots: Address,
+    tokens: u32,
+    heads: u32,
+    pieces: u32,
+    blocks: u32,
+}
+
+const _: () = assert!(
+    size_of::<Arguments>() == 48
+        && offset_of!(Arguments, tokens) == 32
+        && offset_of!(Arguments, blocks) == 44
+);
+
+fn launch(
+    launch: &Launch<'_>,
+    [k, v]: [View<'_>; 2],
+    (pool, shape): (ViewMut<'_>, PoolShape),
+    slots: View<'_>,
+) -> Result<(), OpError> {
+    let head = shape.d * k.dtype().size();
+    if !head.is_multiple_of(PIECE) {
+        let reason = format!("heads of {} dims: on CUDA they are whole pieces of {PIECE} bytes", shape.d);
+        return Err(launch.refuse(reason));
+    }
+    let layer = shape.offset(0, 0) * k.dtype().size();
+    let arguments = Arguments {
+        k: launch.start("k", k)?,
+        v: launch.start("v", v)?,
+        pool: launch.start("pool", pool.view())?.offset(layer),
+        slots: slots.address(),
+        tokens: launch.count("tokens", slots.dims().count())?,
+        heads: launch.count("heads", shape.heads)?,
+        pieces: launch.count("pieces", head / PIECE)?,
+        blocks: launch.count("blocks", shape.blocks)?,
+    };
+    let grid = Grid::row((k.bytes() / PIECE).div_ceil(128), 128);
+    launch.run_with("kv_append_forward", grid, &arguments)
 }
 
 fn append<T: Element>(k: &[T], v: &[T], slots: &[u32], (pool, shape): (&mut [T], PoolShape)) {

@@ -2,8 +2,11 @@
 //!
 //! pool [L, Blocks, K|V, KVH, 64, D] of any dtype; moves 2 x 2 L KVH 64 D elements a pair.
 
+use bytemuck::{Pod, Zeroable, bytes_of};
+
 use super::OpError;
-use crate::device::{Device, Stream};
+use super::launch::{Launch, PIECE};
+use crate::device::{Device, Grid, Stream};
 use crate::tensor::ViewMut;
 
 /// For each (from, to): every layer's block `to` = block `from`. No block is both written and read.
@@ -29,6 +32,47 @@ pub fn forward(stream: &Stream, pool: ViewMut<'_>, pairs: &[(u32, u32)]) -> Resu
             });
             Ok(())
         }
-        Device::Cuda(_) => return Err(OpError::NoKernel { op: OP }),
+        Device::Cuda(cuda) => launch(&Launch { op: OP, stem: "kv_copy", cuda }, pool, blocks, pairs),
     }
+}
+
+/// Pairs of one launch.
+const PAIRS: usize = 64;
+/// Pieces of a block of threads.
+const PIECES: usize = 1024;
+
+/// `BlockPairs` in `kernels/kv_copy.cu`.
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+struct BlockPairs {
+    from: [u32; PAIRS],
+    to: [u32; PAIRS],
+}
+
+fn launch(
+    launch: &Launch<'_>,
+    pool: ViewMut<'_>,
+    blocks: usize,
+    pairs: &[(u32, u32)],
+) -> Result<(), OpError> {
+    let dims = pool.dims();
+    let bytes = dims.row_len() / blocks.max(1) * pool.dtype().size();
+    if !bytes.is_multiple_of(PIECE) {
+        return Err(
+            launch.refuse(format!("a pool {dims}: on CUDA its blocks are whole pieces of {PIECE} bytes"))
+        );
+    }
+    let at = launch.start("pool", pool.view())?;
+    let (blocks, pieces) = (launch.count("blocks", blocks)?, launch.count("pieces", bytes / PIECE)?);
+    for pairs in pairs.chunks(PAIRS) {
+        let mut table = BlockPairs::zeroed();
+        for (i, (from, to)) in pairs.iter().enumerate() {
+            (table.from[i], table.to[i]) = (*from, *to);
+        }
+        let along = pieces.div_ceil(PIECES as u32);
+        let grid = Grid { blocks: [along, pairs.len() as u32, dims.rows() as u32], threads: 256, shared: 0 };
+        let arguments = [bytes_of(&at), bytes_of(&blocks), bytes_of(&pieces), bytes_of(&table)];
+        launch.run("kv_copy_forward", grid, &arguments)?;
+    }
+    Ok(())
 }

@@ -12,6 +12,8 @@ pub mod grpo_loss;
 pub mod head;
 pub mod kv_append;
 pub mod kv_copy;
+mod launch;
+mod leaf_sums;
 pub mod philox;
 pub mod product;
 pub mod random;

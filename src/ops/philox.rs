@@ -27,8 +27,9 @@ pub fn philox4x32(key: [u32; 2], counter: [u32; BLOCK]) -> [u32; BLOCK] {
     [a, b, c, d]
 }
 
-/// The random numbers of one request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The random numbers of one request. The same struct in CUDA.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, bytemuck::Pod, bytemuck::Zeroable)]
 pub struct Key {
     key: [u32; 2],
     upper: [u32; 2],

@@ -8,9 +8,14 @@
 //! Both work in place. Cosines and sines come from a [`Table`], computed in f64 and rounded once to the accumulator's dtype.
 //! Every pair stands alone: no sums beyond a c - b s and b c + a s, products and difference each rounded.
 
+use std::mem::offset_of;
+
+use bytemuck::{Pod, Zeroable};
+
+use super::launch::Launch;
 use super::split::rows_per_task;
 use super::{OpError, expect_below, expect_dims, expect_dtype};
-use crate::device::{Device, Host, Stream};
+use crate::device::{Address, Device, DeviceError, Grid, Host, Stream};
 use crate::dims;
 use crate::tensor::{Arena, ArenaError, DType, Element, Tensor, View, ViewMut};
 use crate::with_float;
@@ -27,7 +32,7 @@ impl Table {
     /// [positions, d / 2] in `arena`.
     ///
     /// # Errors
-    /// When the arena is full.
+    /// When the arena is full, or the device refuses.
     pub fn new(
         positions: usize,
         d: usize,
@@ -40,23 +45,18 @@ impl Table {
         let dtype = dtype.accumulator();
         let mut table = Self { cos: arena.tensor(dtype, dims)?, sin: arena.tensor(dtype, dims)? };
         if !arena.is_planned() {
-            with_float!(dtype, T => table.fill::<T>(theta));
+            table.fill(theta)?;
         }
         Ok(table)
     }
 
-    fn fill<T: Element>(&mut self, theta: f64) {
+    fn fill(&mut self, theta: f64) -> Result<(), DeviceError> {
         let half = self.cos.dims().last();
         let frequencies: Vec<f64> = (0..half).map(|i| libm::pow(theta, -(i as f64) / half as f64)).collect();
-        let cos = self.cos.view_mut().host_mut::<T>().chunks_mut(half.max(1));
-        let sin = self.sin.view_mut().host_mut::<T>().chunks_mut(half.max(1));
-        for (position, (cos, sin)) in cos.zip(sin).enumerate() {
-            for (i, frequency) in frequencies.iter().enumerate() {
-                let (s, c) = libm::sincos(position as f64 * frequency);
-                cos[i] = T::store(crate::device::Float::from_f64(c));
-                sin[i] = T::store(crate::device::Float::from_f64(s));
-            }
-        }
+        let angles = |position: usize| frequencies.iter().map(move |f| libm::sincos(position as f64 * f));
+        let turns: Vec<(f64, f64)> = (0..self.positions()).flat_map(angles).collect();
+        self.cos.view_mut().write_f64(turns.iter().map(|turn| turn.1))?;
+        self.sin.view_mut().write_f64(turns.iter().map(|turn| turn.0))
     }
 
     /// Positions that the table holds.
@@ -98,9 +98,62 @@ fn turn<const BACK: bool>(
             let (cos, sin) = (table.cos.view().host(), table.sin.view().host());
             rotate::<T, BACK>(host, (x.host_mut::<T>(), heads), positions.ids(), [cos, sin]);
         }),
-        Device::Cuda(_) => return Err(OpError::NoKernel { op: op }),
+        Device::Cuda(cuda) => launch(&Launch { op, stem: "rope", cuda }, x, positions, (table, BACK))?,
     }
     Ok(())
+}
+
+/// `Rope` in `kernels/rope.cu`.
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+struct Arguments {
+    x: Address,
+    positions: Address,
+    cos: Address,
+    sin: Address,
+    tokens: u32,
+    heads: u32,
+    d: u32,
+    table: u32,
+}
+
+const _: () = assert!(
+    size_of::<Arguments>() == 48 && offset_of!(Arguments, tokens) == 32 && offset_of!(Arguments, table) == 44
+);
+
+/// Heads that a thread turns.
+const THREAD_HEADS: u32 = 4;
+/// Dims of a head that a thread turns: 8 of each half.
+const THREAD_DIMS: u32 = 16;
+
+fn launch(
+    launch: &Launch<'_>,
+    x: ViewMut<'_>,
+    positions: View<'_>,
+    (table, back): (&Table, bool),
+) -> Result<(), OpError> {
+    launch.expect_bf16("x", x.view())?;
+    let d = launch.count("dims", x.dims().last())?;
+    if !d.is_multiple_of(THREAD_DIMS) {
+        return Err(
+            launch.refuse(format!("heads of {d} dims: on CUDA they have a multiple of {THREAD_DIMS}"))
+        );
+    }
+    let tokens = launch.count("tokens", positions.dims().count())?;
+    let heads = launch.count("heads", x.dims().row_len() / d as usize)?;
+    let arguments = Arguments {
+        x: launch.start("x", x.view())?,
+        positions: positions.address(),
+        cos: launch.start("table", table.cos.view())?,
+        sin: launch.start("table", table.sin.view())?,
+        tokens,
+        heads,
+        d,
+        table: launch.count("positions", table.positions())?,
+    };
+    let threads = tokens as usize * (d / THREAD_DIMS) as usize * heads.div_ceil(THREAD_HEADS) as usize;
+    let name = if back { "rope_backward_bf16" } else { "rope_forward_bf16" };
+    launch.run_with(name, Grid::row(threads.div_ceil(128), 128), &arguments)
 }
 
 fn rotate<T: Element, const BACK: bool>(

@@ -9,12 +9,16 @@
 //! Traffic: each element once in, once out. [`scatter`] sums in ascending i in the accumulator's type and rounds once; rows
 //! that nothing names become 0.
 
+use bytemuck::bytes_of;
+
+use super::launch::Launch;
 use super::{OpError, expect_dims, expect_dtype};
-use crate::device::{Device, Float, Stream};
+use crate::device::{Device, DeviceError, Float, Grid, Stream};
 use crate::dims;
 use crate::tensor::{Element, View, ViewMut};
 use crate::with_float;
 
+const STEM: &str = "rows";
 /// Rows that a host task moves at a time.
 const ROWS: usize = 64;
 
@@ -35,7 +39,9 @@ pub fn copy(stream: &Stream, x: View<'_>, y: ViewMut<'_>) -> Result<(), OpError>
             });
             Ok(())
         }
-        Device::Cuda(_) => return Err(OpError::NoKernel { op: OP }),
+        Device::Cuda(cuda) => {
+            Ok(cuda.driver().copy(x.address(), y.address(), x.bytes()).map_err(DeviceError::from)?)
+        }
     }
 }
 
@@ -58,7 +64,7 @@ pub fn gather(stream: &Stream, x: View<'_>, rows: View<'_>, y: ViewMut<'_>) -> R
             });
             Ok(())
         }
-        Device::Cuda(_) => return Err(OpError::NoKernel { op: OP }),
+        Device::Cuda(cuda) => Launch { op: OP, stem: STEM, cuda }.gather("rows_gather", x, rows, y),
     }
 }
 
@@ -82,8 +88,25 @@ pub fn scatter(stream: &Stream, dy: View<'_>, rows: View<'_>, dx: ViewMut<'_>) -
             });
             Ok(())
         }),
-        Device::Cuda(_) => return Err(OpError::NoKernel { op: OP }),
+        Device::Cuda(cuda) => launch_scatter(&Launch { op: OP, stem: STEM, cuda }, dy, rows, dx),
     }
+}
+
+/// Sorts the picks by row, stably, finds where each row's begin, then adds them up.
+fn launch_scatter(launch: &Launch<'_>, dy: View<'_>, rows: View<'_>, dx: ViewMut<'_>) -> Result<(), OpError> {
+    launch.expect_bf16("dy", dy)?;
+    let pieces = launch.pieces_of_row("dx", dx.view())?;
+    let picks = launch.count("picks", rows.dims().count())?;
+    let count = launch.count("rows of dx", dx.dims().rows())?;
+    let starts = launch.cuda.scratch((count as usize + 2 + 2 * picks as usize) * size_of::<u32>())?;
+    let order = starts.offset((count as usize + 1).next_multiple_of(2) * size_of::<u32>());
+    let (from, ids, dx) = (launch.start("dy", dy)?, launch.start("rows", rows)?, dx.address());
+    let grid = Grid::row(picks.div_ceil(32) as usize + (count + 1).div_ceil(32) as usize, 128);
+    let arguments = [bytes_of(&ids), bytes_of(&order), bytes_of(&starts), bytes_of(&picks), bytes_of(&count)];
+    launch.run("rows_order_u32", grid, &arguments)?;
+    let grid = Grid { blocks: [count, pieces.div_ceil(128), 1], threads: 128, shared: 0 };
+    let arguments = [bytes_of(&from), bytes_of(&order), bytes_of(&starts), bytes_of(&dx), bytes_of(&pieces)];
+    launch.run("rows_scatter_bf16", grid, &arguments)
 }
 
 fn sum_rows<T: Element>(dy: &[T], sources: &[u32], dx: &mut [T]) {

@@ -2,16 +2,19 @@
 //!
 //! x of any shape and dtype, read and written once (`=`). Every element stands alone: no sums.
 
+use bytemuck::bytes_of;
+
 use super::OpError;
+use super::launch::{Launch, PIECE};
 use super::split::rows_per_task;
-use crate::device::{Device, Float, Stream};
-use crate::tensor::{Element, ViewMut};
+use crate::device::{Device, Float, Grid, Stream};
+use crate::tensor::{DType, Element, ViewMut};
 use crate::with_float;
 
 /// x <- factor x, in the accumulator's type, rounded once. Moves 2 elements for each of x.
 ///
 /// # Errors
-/// None on the host.
+/// None on the host; on CUDA when the dtype has no kernel.
 pub fn scale(stream: &Stream, x: ViewMut<'_>, factor: f64) -> Result<(), OpError> {
     match stream.launch("scale") {
         Device::Host(host) => with_float!(x.dtype(), T => {
@@ -21,16 +24,27 @@ pub fn scale(stream: &Stream, x: ViewMut<'_>, factor: f64) -> Result<(), OpError
             });
             Ok(())
         }),
-        Device::Cuda(_) => return Err(OpError::NoKernel { op: "scale" }),
+        Device::Cuda(cuda) => on_cuda(&Launch { op: "scale", stem: "scale", cuda }, x, factor as f32),
     }
+}
+
+fn on_cuda(launch: &Launch<'_>, x: ViewMut<'_>, factor: f32) -> Result<(), OpError> {
+    let name = match x.dtype() {
+        DType::BF16 => "scale_bf16",
+        DType::F32 => "scale_f32",
+        other => return Err(launch.refuse(format!("x is {other:?}: there are kernels for BF16 and F32"))),
+    };
+    let (at, count) = (launch.start("x", x.view())?, x.dims().count() as u64);
+    let blocks = x.view().bytes().div_ceil(PIECE).div_ceil(1024);
+    launch.run(name, Grid::row(blocks, 256), &[bytes_of(&at), bytes_of(&count), bytes_of(&factor)])
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::device::{Device, DeviceChoice};
+    use crate::device::DeviceChoice;
     use crate::dims;
-    use crate::tensor::{DType, Tensor};
+    use crate::tensor::Tensor;
 
     #[test]
     fn every_element_is_multiplied_once_and_rounded_once() {

@@ -7,9 +7,12 @@
 //!
 //! silu(g) = g s with s = 1 / (1 + e^-g), silu'(g) = s (1 + g (1 - s)). Every element stands alone: no sums.
 
+use bytemuck::bytes_of;
+
+use super::launch::Launch;
 use super::split::rows_per_task;
 use super::{OpError, expect_dims, expect_dtype};
-use crate::device::{Device, Float, Host, Stream};
+use crate::device::{Cuda, Device, Float, Grid, Host, Stream};
 use crate::tensor::{Element, View, ViewMut};
 use crate::with_float;
 
@@ -25,7 +28,7 @@ pub fn forward(stream: &Stream, gate: View<'_>, up: View<'_>, out: ViewMut<'_>) 
         Device::Host(host) => with_float!(gate.dtype(), T => {
             activate(host, gate.host::<T>(), up.host::<T>(), out.host_mut::<T>());
         }),
-        Device::Cuda(_) => return Err(OpError::NoKernel { op: OP }),
+        Device::Cuda(cuda) => launch(OP, cuda, "swiglu_forward_bf16", [gate, up, out.view()])?,
     }
     Ok(())
 }
@@ -42,7 +45,7 @@ pub fn backward(stream: &Stream, dout: View<'_>, gate: ViewMut<'_>, up: ViewMut<
         Device::Host(host) => with_float!(dout.dtype(), T => {
             gradients(host, dout.host::<T>(), gate.host_mut::<T>(), up.host_mut::<T>());
         }),
-        Device::Cuda(_) => return Err(OpError::NoKernel { op: OP }),
+        Device::Cuda(cuda) => launch(OP, cuda, "swiglu_backward_bf16", [dout, gate.view(), up.view()])?,
     }
     Ok(())
 }
@@ -50,6 +53,16 @@ pub fn backward(stream: &Stream, dout: View<'_>, gate: ViewMut<'_>, up: ViewMut<
 fn expect_same(op: &'static str, name: &'static str, got: View<'_>, like: View<'_>) -> Result<(), OpError> {
     expect_dims(op, name, got.dims(), like.dims())?;
     expect_dtype(op, name, got.dtype(), like.dtype())
+}
+
+/// Either kernel: three tensors, a piece of 8 elements each at a time.
+fn launch(op: &'static str, cuda: &Cuda, name: &'static str, tensors: [View<'_>; 3]) -> Result<(), OpError> {
+    let launch = Launch { op, stem: "swiglu", cuda };
+    launch.expect_bf16("gate", tensors[0])?;
+    let pieces = launch.pieces("gate", tensors[0])?;
+    let [a, b, c] = tensors.map(View::address);
+    let arguments = [bytes_of(&a), bytes_of(&b), bytes_of(&c), bytes_of(&pieces)];
+    launch.run(name, Grid::row(pieces.div_ceil(512) as usize, 256), &arguments)
 }
 
 #[inline(always)]

@@ -9,6 +9,8 @@
 //! in ascending order from zero, leaf sums added in ascending order onto dgain's old value. gain, rstd and dgain have the
 //! accumulator's dtype.
 
+mod launch;
+
 use super::split::{dot, rows_per_task};
 use super::{Leaves, OpError, Write, expect_dims, expect_dtype};
 use crate::device::{Device, Float, Host, Stream};
@@ -37,7 +39,7 @@ pub fn forward(
             let out = (y.host_mut::<T>(), rstd.host_mut());
             normalise(host, x.host::<T>(), (gain.host(), Float::from_f64(eps)), out);
         }),
-        Device::Cuda(_) => return Err(OpError::NoKernel { op: OP }),
+        Device::Cuda(cuda) => launch::forward(&launch::of(OP, cuda), [x, gain], eps, [y, rstd])?,
     }
     Ok(())
 }
@@ -93,7 +95,7 @@ pub fn backward(
                 rows.gain_gradient(host, leaves, dgain.host_mut());
             }
         }),
-        Device::Cuda(_) => return Err(OpError::NoKernel { op: OP }),
+        Device::Cuda(cuda) => launch::backward(&launch::of(OP, cuda), inputs, (dx, dx_write), dgain)?,
     }
     Ok(())
 }
