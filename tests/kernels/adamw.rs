@@ -1,10 +1,12 @@
+use patarm::device::Stream;
 use patarm::dims;
 use patarm::ops::adamw::{AdamW, Param, Rounding, step};
 use patarm::ops::grad_norm::square_sum;
 use patarm::ops::philox::Key;
 use patarm::tensor::DType;
 
-use super::tensors::{Output, bits, numbers, rounded, stored_numbers, stream, tensor};
+use super::on_cpu::{self, SCHEDULES};
+use super::tensors::{Output, bits, numbers, rounded, stored_numbers, stream, tensor, tensor_on};
 use super::tolerance::{self, Exact};
 
 /// Elements: one, few, and more than threads take at a time.
@@ -189,6 +191,79 @@ fn one_element_that_is_not_finite_shows_in_the_square_sum() {
             values[at] = bad;
             let g = tensor(DType::F32, &values, dims![N: 70_009]);
             assert!(!square_sum(&stream(2), g.view()).unwrap().is_finite());
+        }
+    }
+}
+
+/// How the kernels keep weights.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Kept {
+    Wide,
+    Nearest,
+    Stochastic,
+    Master,
+}
+
+/// w, m, v and the master copy after two steps where `stream` runs.
+fn two_steps(stream: &Stream, kept: Kept, n: usize) -> [Vec<u64>; 4] {
+    let dtype = if kept == Kept::Wide { DType::F32 } else { DType::BF16 };
+    let on = |dtype, seed| Output::on(stream, dtype, &stored_numbers(dtype, seed, n), dims![N: n]);
+    let g = tensor_on(stream, DType::F32, &stored_numbers(DType::F32, 2, n), dims![N: n]);
+    let (mut w, mut m, mut master) = (on(dtype, 1), on(DType::F32, 3), on(DType::F32, 5));
+    let squares: Vec<f64> = stored_numbers(DType::F32, 4, n).iter().map(|x| x.abs()).collect();
+    let mut v = Output::on(stream, DType::F32, &squares, dims![N: n]);
+    for count in 1..=2 {
+        let rounding = match kept {
+            Kept::Stochastic => Rounding::Stochastic(Key::of_request(7, count, 0, 1)),
+            _ => Rounding::Nearest,
+        };
+        let master = (kept == Kept::Master).then(|| master.view());
+        let param = Param { w: w.view(), g: g.view(), m: m.view(), v: v.view(), master };
+        step(stream, param, &AdamW { rounding, ..settings(count) }).unwrap();
+    }
+    [w, m, v, master].map(|output| bits(&output.values()))
+}
+
+#[test]
+fn the_kernels_give_the_hosts_bits_for_any_number_of_elements() {
+    for kept in [Kept::Wide, Kept::Nearest, Kept::Stochastic, Kept::Master] {
+        for n in [1, 7, 8, 31, 33, 997, 4_100] {
+            let host = two_steps(&stream(1), kept, n);
+            for schedule in SCHEDULES {
+                assert_eq!(two_steps(&on_cpu::stream(schedule), kept, n), host, "{kept:?} {n}");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_square_sum_of_the_kernels_is_exact_to_f64_and_the_same_bits_in_every_schedule() {
+    for dtype in [DType::F32, DType::BF16] {
+        for n in [1, 7, 8, 9, 997, 65_536, 65_537, 200_007] {
+            let values = stored_numbers(dtype, 3, n);
+            let sums = SCHEDULES.map(|schedule| {
+                let stream = on_cpu::stream(schedule);
+                let g = tensor_on(&stream, dtype, &values, dims![N: n]);
+                // Twice: the second launch finds its counter as the first left it.
+                square_sum(&stream, g.view()).unwrap();
+                square_sum(&stream, g.view()).unwrap()
+            });
+            assert!(sums.iter().all(|sum| sum.to_bits() == sums[0].to_bits()));
+            let plain: f64 = values.iter().map(|x| x * x).sum();
+            assert!((sums[0] - plain).abs() <= 1e-12 * plain, "{n}: {} for {plain}", sums[0]);
+        }
+    }
+}
+
+#[test]
+fn the_kernels_square_sum_shows_one_element_that_is_not_finite() {
+    let stream = on_cpu::stream(0);
+    for bad in [f64::NAN, f64::INFINITY] {
+        for at in [0, 70_000, 70_008] {
+            let mut values = numbers(4, 70_009);
+            values[at] = bad;
+            let g = tensor_on(&stream, DType::F32, &values, dims![N: 70_009]);
+            assert!(!square_sum(&stream, g.view()).unwrap().is_finite());
         }
     }
 }

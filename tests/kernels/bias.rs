@@ -1,10 +1,11 @@
-use patarm::device::Float;
+use patarm::device::{Float, Stream};
 use patarm::dims;
 use patarm::ops::{Leaves, bias};
 use patarm::tensor::DType;
 
 use super::differences::{self, weighted};
-use super::tensors::{Output, bits, rounded, stored_numbers, stream, tensor};
+use super::on_cpu::{self, SCHEDULES};
+use super::tensors::{Output, bits, rounded, stored_numbers, stream, tensor, tensor_on};
 use super::tolerance::{self, Exact};
 
 /// (rows, columns, bounds of the leaves)
@@ -35,17 +36,17 @@ impl Inputs {
     }
 }
 
-fn forward(dtype: DType, threads: usize, (x, bias): (&[f64], &[f64]), (n, m, _): Case) -> Vec<f64> {
-    let bias = tensor(dtype.accumulator(), bias, dims![C: m]);
-    let mut y = Output::holding(dtype, x, dims![N: n, C: m]);
-    bias::forward(&stream(threads), bias.view(), y.view()).unwrap();
+fn forward(stream: &Stream, dtype: DType, (x, bias): (&[f64], &[f64]), (n, m, _): Case) -> Vec<f64> {
+    let bias = tensor_on(stream, dtype.accumulator(), bias, dims![C: m]);
+    let mut y = Output::on(stream, dtype, x, dims![N: n, C: m]);
+    bias::forward(stream, bias.view(), y.view()).unwrap();
     y.values()
 }
 
-fn backward(dtype: DType, threads: usize, inputs: &Inputs, (n, m, bounds): Case) -> Vec<f64> {
-    let dy = tensor(dtype, &inputs.dy, dims![N: n, C: m]);
-    let mut dbias = Output::holding(dtype.accumulator(), &inputs.old_dbias, dims![C: m]);
-    bias::backward(&stream(threads), dy.view(), &Leaves::new(bounds.to_vec()), dbias.view()).unwrap();
+fn backward(stream: &Stream, dtype: DType, inputs: &Inputs, (n, m, bounds): Case) -> Vec<f64> {
+    let dy = tensor_on(stream, dtype, &inputs.dy, dims![N: n, C: m]);
+    let mut dbias = Output::on(stream, dtype.accumulator(), &inputs.old_dbias, dims![C: m]);
+    bias::backward(stream, dy.view(), &Leaves::new(bounds.to_vec()), dbias.view()).unwrap();
     dbias.values()
 }
 
@@ -73,28 +74,40 @@ fn terms(inputs: &Inputs, case: Case) -> [Vec<f64>; 2] {
 fn gradients_are_the_slopes_of_the_forward() {
     for case in CASES {
         let inputs = Inputs::new(DType::F64, case);
-        let loss = |bias: &[f64]| weighted(&forward(DType::F64, 1, (&inputs.x, bias), case), &inputs.dy);
-        let dbias = backward(DType::F64, 2, &inputs, case);
+        let loss =
+            |bias: &[f64]| weighted(&forward(&stream(1), DType::F64, (&inputs.x, bias), case), &inputs.dy);
+        let dbias = backward(&stream(2), DType::F64, &inputs, case);
         let added: Vec<f64> = dbias.iter().zip(&inputs.old_dbias).map(|(new, old)| new - old).collect();
         differences::hold("bias", &inputs.bias, &added, loss);
+    }
+}
+
+/// Every result of a body where `on` runs against the f64 body's.
+fn hold(on: &Stream, dtype: DType, case: Case) {
+    let inputs = Inputs::new(dtype, case);
+    let all =
+        |on, dtype| [forward(on, dtype, (&inputs.x, &inputs.bias), case), backward(on, dtype, &inputs, case)];
+    let (got, values, plain) = (all(on, dtype), all(&stream(2), DType::F64), plain::<f32>(&inputs, case));
+    let compared = got.into_iter().zip(values).zip(plain).zip(terms(&inputs, case));
+    for ((((got, values), plain), terms), stored) in compared.zip([dtype, DType::F32]) {
+        let plain = rounded(stored, &plain);
+        tolerance::hold("bias", &got, &plain, &Exact { values, terms }, stored);
     }
 }
 
 #[test]
 fn f32_and_bf16_are_as_near_to_f64_as_the_plain_form() {
     for dtype in [DType::F32, DType::BF16] {
-        for case in CASES {
-            let inputs = Inputs::new(dtype, case);
-            let all = |dtype| {
-                [forward(dtype, 2, (&inputs.x, &inputs.bias), case), backward(dtype, 2, &inputs, case)]
-            };
-            let (got, values, plain) = (all(dtype), all(DType::F64), plain::<f32>(&inputs, case));
-            let compared = got.into_iter().zip(values).zip(plain).zip(terms(&inputs, case));
-            for ((((got, values), plain), terms), stored) in compared.zip([dtype, DType::F32]) {
-                let plain = rounded(stored, &plain);
-                tolerance::hold("bias", &got, &plain, &Exact { values, terms }, stored);
-            }
-        }
+        CASES.iter().for_each(|case| hold(&stream(2), dtype, *case));
+    }
+}
+
+#[test]
+fn the_kernels_are_as_near_to_f64_as_the_plain_form() {
+    let with_whole_pieces = [(33, 1032, &[0usize, 32, 33] as &[usize]), (200, 24, &[0, 3, 3, 200])];
+    for schedule in SCHEDULES {
+        let stream = on_cpu::stream(schedule);
+        CASES.iter().chain(&with_whole_pieces).for_each(|case| hold(&stream, DType::BF16, *case));
     }
 }
 
@@ -102,8 +115,10 @@ fn f32_and_bf16_are_as_near_to_f64_as_the_plain_form() {
 fn the_f64_body_follows_the_formulas() {
     for case in CASES {
         let inputs = Inputs::new(DType::F64, case);
-        let got =
-            [forward(DType::F64, 1, (&inputs.x, &inputs.bias), case), backward(DType::F64, 1, &inputs, case)];
+        let got = [
+            forward(&stream(1), DType::F64, (&inputs.x, &inputs.bias), case),
+            backward(&stream(1), DType::F64, &inputs, case),
+        ];
         for (got, plain) in got.iter().zip(plain::<f64>(&inputs, case)) {
             assert!(
                 got.iter().zip(&plain).all(|(a, b)| (a - b).abs() <= 1e-12 * (1.0 + b.abs())),
@@ -113,22 +128,33 @@ fn the_f64_body_follows_the_formulas() {
     }
 }
 
+/// Three bodies give the same bits, and so do the halves of the batch one after the other.
+fn hold_bits(streams: &[Stream; 3], dtype: DType, case: Case) {
+    let m = case.1;
+    let mut inputs = Inputs::new(dtype, case);
+    let whole = streams.each_ref().map(|stream| bits(&backward(stream, dtype, &inputs, case)));
+    assert!(whole.iter().all(|other| *other == whole[0]));
+    let parts: [(_, Case); 2] =
+        [(0..256, (256, m, &[0, 128, 256])), (256..600, (344, m, &[0, 128, 256, 344]))];
+    for (rows, part) in parts {
+        let dy = inputs.dy[rows.start * m..rows.end * m].to_vec();
+        let half = Inputs { x: Vec::new(), bias: Vec::new(), dy, old_dbias: inputs.old_dbias };
+        inputs.old_dbias = backward(&streams[0], dtype, &half, part);
+    }
+    assert_eq!(bits(&inputs.old_dbias), whole[0]);
+}
+
 #[test]
 fn neither_threads_nor_a_batch_split_between_leaves_change_a_bit() {
-    let case: Case = CASES[5];
-    let m = case.1;
     for dtype in [DType::F32, DType::BF16] {
-        let mut inputs = Inputs::new(dtype, case);
-        let whole = [1, 2, 3].map(|threads| bits(&backward(dtype, threads, &inputs, case)));
-        assert!(whole.iter().all(|other| *other == whole[0]));
-        let parts: [(_, Case); 2] =
-            [(0..256, (256, m, &[0, 128, 256])), (256..600, (344, m, &[0, 128, 256, 344]))];
-        for (rows, part) in parts {
-            let dy = inputs.dy[rows.start * m..rows.end * m].to_vec();
-            let half = Inputs { x: Vec::new(), bias: Vec::new(), dy, old_dbias: inputs.old_dbias };
-            inputs.old_dbias = backward(dtype, 1, &half, part);
-        }
-        assert_eq!(bits(&inputs.old_dbias), whole[0]);
+        hold_bits(&[1, 2, 3].map(stream), dtype, CASES[5]);
+    }
+}
+
+#[test]
+fn neither_schedules_nor_a_batch_split_between_leaves_change_a_bit_of_the_kernels() {
+    for columns in [24, 101] {
+        hold_bits(&SCHEDULES.map(on_cpu::stream), DType::BF16, (600, columns, CASES[5].2));
     }
 }
 
@@ -137,10 +163,10 @@ fn a_row_gets_the_same_bits_whatever_stands_beside_it() {
     for dtype in [DType::F32, DType::BF16] {
         let (n, m, _) = CASES[5];
         let inputs = Inputs::new(dtype, CASES[5]);
-        let whole = forward(dtype, 2, (&inputs.x, &inputs.bias), CASES[5]);
+        let whole = forward(&stream(2), dtype, (&inputs.x, &inputs.bias), CASES[5]);
         for row in [0, 255, n - 1] {
             let at = row * m..(row + 1) * m;
-            let alone = forward(dtype, 1, (&inputs.x[at.clone()], &inputs.bias), (1, m, &[0, 1]));
+            let alone = forward(&stream(1), dtype, (&inputs.x[at.clone()], &inputs.bias), (1, m, &[0, 1]));
             assert_eq!(bits(&alone), bits(&whole[at]));
         }
     }

@@ -1,9 +1,11 @@
+use patarm::device::Stream;
 use patarm::dims;
 use patarm::ops::rope::{self, Table};
 use patarm::tensor::{Arena, DType, Tensor};
 
 use super::differences::{self, weighted};
-use super::tensors::{Output, numbers, rounded, stored_numbers, stream};
+use super::on_cpu::{self, SCHEDULES};
+use super::tensors::{Output, bits, ids_on, numbers, rounded, stored_numbers, stream};
 use super::tolerance::{self, Exact};
 
 const THETA: f64 = 1e6;
@@ -22,19 +24,19 @@ fn positions(n: usize) -> Vec<u32> {
     numbers(5, n).iter().map(|x| ((x + 1.0) / 2.0 * POSITIONS as f64) as u32).collect()
 }
 
-fn table(dtype: DType, d: usize) -> Table {
+fn table(stream: &Stream, dtype: DType, d: usize) -> Table {
     let mut plan = Arena::planned("rope");
     Table::new(POSITIONS, d, THETA, dtype, &mut plan).unwrap();
-    let mut arena = Arena::new("rope", stream(1).device(), plan.peak());
+    let mut arena = Arena::new("rope", stream.device(), plan.peak());
     Table::new(POSITIONS, d, THETA, dtype, &mut arena).unwrap()
 }
 
-fn turned(dtype: DType, way: Way, x: &[f64], (n, h, d): (usize, usize, usize)) -> Vec<f64> {
-    let mut x = Output::holding(dtype, x, dims![N: n, H: h, D: d]);
-    let positions = Tensor::from_ids(&positions(n), dims![N: n]);
+fn turned(stream: &Stream, dtype: DType, way: Way, x: &[f64], (n, h, d): (usize, usize, usize)) -> Vec<f64> {
+    let mut x = Output::on(stream, dtype, x, dims![N: n, H: h, D: d]);
+    let (positions, table) = (ids_on(stream, &positions(n)), table(stream, dtype, d));
     match way {
-        Way::Forward => rope::forward(&stream(2), x.view(), positions.view(), &table(dtype, d)),
-        Way::Back => rope::backward(&stream(2), x.view(), positions.view(), &table(dtype, d)),
+        Way::Forward => rope::forward(stream, x.view(), positions.view(), &table),
+        Way::Back => rope::backward(stream, x.view(), positions.view(), &table),
     }
     .unwrap();
     x.values()
@@ -61,7 +63,7 @@ fn plain(x: &[f64], (n, h, d): (usize, usize, usize)) -> Exact {
 fn pairs_turn_by_their_frequency_times_the_position() {
     for case in CASES {
         let x = numbers(1, case.0 * case.1 * case.2);
-        let (got, exact) = (turned(DType::F64, Way::Forward, &x, case), plain(&x, case));
+        let (got, exact) = (turned(&stream(2), DType::F64, Way::Forward, &x, case), plain(&x, case));
         let near = |(a, b): (&f64, &f64)| (a - b).abs() < 1e-12;
         assert!(got.iter().zip(&exact.values).all(near), "{case:?}");
     }
@@ -72,8 +74,10 @@ fn the_gradient_is_the_slope_of_the_forward() {
     for case in CASES {
         let len = case.0 * case.1 * case.2;
         let (x, dout) = (numbers(1, len), numbers(2, len));
-        let dx = turned(DType::F64, Way::Back, &dout, case);
-        differences::hold("x", &x, &dx, |x| weighted(&turned(DType::F64, Way::Forward, x, case), &dout));
+        let dx = turned(&stream(2), DType::F64, Way::Back, &dout, case);
+        differences::hold("x", &x, &dx, |x| {
+            weighted(&turned(&stream(2), DType::F64, Way::Forward, x, case), &dout)
+        });
     }
 }
 
@@ -84,14 +88,56 @@ fn f32_and_bf16_are_as_near_to_f64_as_one_rounding_of_each_product_allows() {
             let x = stored_numbers(dtype, 1, case.0 * case.1 * case.2);
             let exact = plain(&x, case);
             let nearest = rounded(dtype, &exact.values);
-            tolerance::hold("rope", &turned(dtype, Way::Forward, &x, case), &nearest, &exact, dtype);
+            tolerance::hold(
+                "rope",
+                &turned(&stream(2), dtype, Way::Forward, &x, case),
+                &nearest,
+                &exact,
+                dtype,
+            );
         }
     }
+}
+
+#[test]
+fn the_kernels_are_as_near_to_f64_as_one_rounding_of_each_product_allows() {
+    for case in [(1, 1, 16), (31, 3, 32), (33, 5, 64), (7, 8, 128)] {
+        let x = stored_numbers(DType::BF16, 1, case.0 * case.1 * case.2);
+        let exact = plain(&x, case);
+        let nearest = rounded(DType::BF16, &exact.values);
+        for schedule in SCHEDULES {
+            let got = turned(&on_cpu::stream(schedule), DType::BF16, Way::Forward, &x, case);
+            tolerance::hold("rope", &got, &nearest, &exact, DType::BF16);
+        }
+    }
+}
+
+#[test]
+fn the_kernels_give_the_hosts_bits() {
+    for case in [(1, 1, 16), (31, 3, 32), (33, 5, 64), (7, 8, 128)] {
+        let x = stored_numbers(DType::BF16, 1, case.0 * case.1 * case.2);
+        for way in [Way::Forward, Way::Back] {
+            let [host, kernel] =
+                [stream(1), on_cpu::stream(1)].map(|s| turned(&s, DType::BF16, way, &x, case));
+            assert_eq!(bits(&host), bits(&kernel), "{case:?}");
+        }
+    }
+}
+
+#[test]
+fn a_position_outside_the_table_stops_the_kernel() {
+    let stream = on_cpu::stream(0);
+    let mut x = Output::on(&stream, DType::BF16, &[0.0; 16], dims![N: 1, H: 1, D: 16]);
+    let positions = ids_on(&stream, &[POSITIONS as u32]);
+    let table = table(&stream, DType::BF16, 16);
+    assert!(rope::forward(&stream, x.view(), positions.view(), &table).is_err());
 }
 
 #[test]
 fn a_position_outside_the_table_is_an_error() {
     let mut x = Tensor::zeros(DType::F32, dims![N: 1, H: 1, D: 4]);
     let positions = Tensor::from_ids(&[POSITIONS as u32], dims![N: 1]);
-    assert!(rope::forward(&stream(1), x.view_mut(), positions.view(), &table(DType::F32, 4)).is_err());
+    assert!(
+        rope::forward(&stream(1), x.view_mut(), positions.view(), &table(&stream(1), DType::F32, 4)).is_err()
+    );
 }

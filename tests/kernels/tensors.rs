@@ -40,8 +40,22 @@ pub(crate) fn tensor(dtype: DType, values: &[f64], dims: Dims) -> Tensor {
     })
 }
 
-/// Rows before and after an output that nobody may write to.
-const GUARD: usize = 3;
+/// The same where `stream` runs.
+pub(crate) fn tensor_on(stream: &Stream, dtype: DType, values: &[f64], dims: Dims) -> Tensor {
+    let mut tensor = Tensor::on(stream.device(), dtype, dims).expect("room");
+    tensor.view_mut().write_f64(values.iter().copied()).expect("room");
+    tensor
+}
+
+/// Ids where `stream` runs.
+pub(crate) fn ids_on(stream: &Stream, ids: &[u32]) -> Tensor {
+    let mut tensor = Tensor::on(stream.device(), DType::U32, patarm::dims![N: ids.len()]).expect("room");
+    tensor.view_mut().write_ids(ids).expect("room");
+    tensor
+}
+
+/// Rows before and after an output that nobody may write to: whole pieces of 16 bytes, however short rows are.
+const GUARD: usize = 8;
 /// What stands there, and in the output before it is written: exact in every dtype.
 const UNTOUCHED: f64 = -77.5;
 
@@ -64,6 +78,14 @@ impl Output {
         Self { tensor: tensor(dtype, &all, dims.with_rows(dims.rows() + 2 * GUARD)), dims }
     }
 
+    /// The same where `stream` runs.
+    pub(crate) fn on(stream: &Stream, dtype: DType, values: &[f64], dims: Dims) -> Self {
+        let guard = vec![UNTOUCHED; GUARD * dims.row_len()];
+        let all = [&guard, values, &guard].concat();
+        let guarded = dims.with_rows(dims.rows() + 2 * GUARD);
+        Self { tensor: tensor_on(stream, dtype, &all, guarded), dims }
+    }
+
     /// What the operator writes to.
     pub(crate) fn view(&mut self) -> ViewMut<'_> {
         self.tensor.rows_mut(GUARD..GUARD + self.dims.rows()).reshape(self.dims)
@@ -71,7 +93,7 @@ impl Output {
 
     /// What it wrote.
     pub(crate) fn values(&self) -> Vec<f64> {
-        let all = self.tensor.view().to_f64();
+        let all = self.tensor.view().read().expect("what was written can be read");
         let (front, rest) = all.split_at(GUARD * self.dims.row_len());
         let (values, back) = rest.split_at(self.dims.count());
         assert!(front.iter().chain(back).all(|x| *x == UNTOUCHED), "written outside of {}", self.dims);

@@ -1,0 +1,74 @@
+//! A CUDA device whose kernels run on the CPU, every access checked: the driver under the launches of these tests.
+
+use patarm::device::{Address, Cuda, Device, Driver, DriverError, Grid, Kernel, Stream};
+
+/// The orders in which threads are run: ascending, and two at random.
+pub(crate) const SCHEDULES: [u64; 3] = [0, 1, 2];
+
+/// A stream on such a device; `schedule` is the order in which its threads run.
+pub(crate) fn stream(schedule: u64) -> Stream {
+    Stream::new(Device::Cuda(Cuda::over(OnCpu { schedule })))
+}
+
+#[derive(Debug)]
+struct OnCpu {
+    schedule: u64,
+}
+
+fn said(doing: &str) -> impl FnOnce(on_cpu::Error) -> DriverError {
+    let doing = doing.to_owned();
+    |error| DriverError { doing, reason: error.to_string() }
+}
+
+impl Driver for OnCpu {
+    fn name(&self) -> String {
+        "CUDA kernels on the CPU".into()
+    }
+
+    fn memory(&self) -> Result<[u64; 2], DriverError> {
+        Ok([u64::MAX; 2])
+    }
+
+    fn allocate(&self, bytes: usize) -> Result<Option<Address>, DriverError> {
+        match on_cpu::allocate(bytes.max(1)) {
+            Err(on_cpu::Error::Exhausted(_)) => Ok(None),
+            given => given.map(|at| Some(Address(at))).map_err(said("allocating")),
+        }
+    }
+
+    fn free(&self, at: Address) {
+        on_cpu::free(at.0).expect("what was allocated is given back once");
+    }
+
+    fn upload(&self, from: &[u8], to: Address) -> Result<(), DriverError> {
+        on_cpu::upload(to.0, from).map_err(said("uploading"))
+    }
+
+    fn download(&self, from: Address, to: &mut [u8]) -> Result<(), DriverError> {
+        on_cpu::download(to, from.0).map_err(said("downloading"))
+    }
+
+    fn copy(&self, from: Address, to: Address, bytes: usize) -> Result<(), DriverError> {
+        on_cpu::copy(to.0, from.0, bytes).map_err(said("copying"))
+    }
+
+    fn zero(&self, at: Address, bytes: usize) -> Result<(), DriverError> {
+        on_cpu::fill(at.0, 0, bytes).map_err(said("clearing"))
+    }
+
+    fn launch(&self, kernel: Kernel, grid: Grid, arguments: &[&[u8]]) -> Result<(), DriverError> {
+        let launch = on_cpu::Launch {
+            kernel: kernel.name,
+            grid: grid.blocks,
+            block: [grid.threads, 1, 1],
+            shared_bytes: grid.shared,
+            arguments,
+            seed: self.schedule,
+        };
+        on_cpu::launch(&launch).map(drop).map_err(said(kernel.name))
+    }
+
+    fn sync(&self) -> Result<(), DriverError> {
+        Ok(())
+    }
+}
