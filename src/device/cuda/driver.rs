@@ -60,6 +60,11 @@ pub trait Driver: Debug + Send + Sync {
     /// The device in words, for records and errors.
     fn name(&self) -> String;
 
+    /// Compute capability, major and minor: which of a kernel's variants it runs. Those for 8.0 run everywhere.
+    fn capability(&self) -> [u32; 2] {
+        [8, 0]
+    }
+
     /// Bytes that are free now, and bytes in all.
     ///
     /// # Errors

@@ -20,6 +20,7 @@ const OLDEST: (i32, i32) = (8, 0);
 #[derive(Debug)]
 pub(super) struct Nvidia {
     name: String,
+    capability: [u32; 2],
     context: sys::CUcontext,
     stream: CUstream,
     loaded: Mutex<Loaded>,
@@ -89,7 +90,8 @@ impl Nvidia {
         // SAFETY: the context is alive.
         unsafe { result::ctx::set_current(context)? };
         let stream = result::stream::create(result::stream::StreamKind::NonBlocking)?;
-        Ok(Ok(Self { name, context, stream, loaded: Mutex::default() }))
+        let capability = [capability.0 as u32, capability.1 as u32];
+        Ok(Ok(Self { name, capability, context, stream, loaded: Mutex::default() }))
     }
 
     /// Makes the context current, then calls; an error says what was being done.
@@ -158,6 +160,10 @@ fn said(code: &Code) -> String {
 impl Driver for Nvidia {
     fn name(&self) -> String {
         self.name.clone()
+    }
+
+    fn capability(&self) -> [u32; 2] {
+        self.capability
     }
 
     fn memory(&self) -> Result<[u64; 2], DriverError> {

@@ -62,7 +62,7 @@ impl Cuda {
         f(&mut scratch, self.driver())
     }
 
-    /// At least `bytes` whose contents nobody knows, for the next launch alone.
+    /// At least `bytes` whose contents nobody knows, for what is launched before the next call of this.
     ///
     /// # Errors
     /// When the device has not so much left, or the driver refuses.
@@ -70,7 +70,7 @@ impl Cuda {
         self.with_scratch(|scratch, driver| scratch.room.of(driver, bytes))
     }
 
-    /// `count` counters (u32) that are zero, for the next launch alone, which leaves them zero.
+    /// `count` counters (u32) that are zero, for launches that leave them zero.
     ///
     /// # Errors
     /// As [`Cuda::scratch`].

@@ -18,17 +18,23 @@
 //! Order of sums, backward. Σ dout out is summed as a row of [`rms_norm`](super::rms_norm) is. Each element of dq is one chain of
 //! fused multiply-adds over ascending keys from zero; each of dk and dv one chain from zero over ascending spans (a prompt
 //! collects from its continuations in their order), queries, heads of the group.
+//!
+//! On a GPU, whose storage is bf16, the headers of `kernels/attention_forward.cu` and `kernels/attention_backward.cu` state the
+//! order: chunks and their merging are the same, and so is what a row's bits depend on.
 
 mod backward;
 mod checks;
 mod forward;
 mod lanes;
+mod launch;
+mod layout;
 mod rows;
 mod weights;
 
 use std::ops::Range;
 use std::sync::Arc;
 
+use self::launch::Launch;
 use super::{OpError, expect_dims, expect_dtype};
 use crate::device::{Device, Stream};
 use crate::dims;
@@ -107,7 +113,7 @@ pub fn forward(
             let rows = rows::of_spans::<T>(keys, spans, &shape);
             forward::host(host, (q.host::<T>(), shape), (spans, &rows), (out.host_mut::<T>(), lse.host_mut()));
         }),
-        Device::Cuda(_) => return Err(OpError::NoKernel { op: OP }),
+        Device::Cuda(cuda) => Launch { op: OP, cuda, shape }.forward((q, keys), spans, (out, lse))?,
     }
     Ok(())
 }
@@ -168,7 +174,7 @@ pub fn backward(
             };
             backward::host(host, &read, [dq.host_mut::<T>(), dk.host_mut(), dv.host_mut()]);
         }),
-        Device::Cuda(_) => return Err(OpError::NoKernel { op: OP }),
+        Device::Cuda(cuda) => Launch { op: OP, cuda, shape }.backward(inputs, [dq, dk, dv])?,
     }
     Ok(())
 }

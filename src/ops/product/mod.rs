@@ -8,15 +8,18 @@
 //!
 //! Views of more than two dimensions count as matrices: rows are the slowest dimension, columns the rest.
 //!
-//! Reduction contract: every output element is a chain of fused multiply-adds over k inside leaves of [`LEAF`] (from zero), leaf
+//! Reduction contract on the host: every output element is a chain of fused multiply-adds over k inside leaves of [`LEAF`] (from zero), leaf
 //! sums added in ascending order to the old value ([`Write::Add`]) or to zero, in the accumulator's type, rounded once to
 //! storage. Inside a leaf k ascends; in bf16 it ascends in pairs whose odd step comes first, as the CPU's own instruction has it.
-//! Nothing depends on the number of rows, on tiles, or on threads.
+//! Nothing depends on the number of rows, on tiles, or on threads. On a GPU, whose storage is bf16 and whose rows are multiples
+//! of 8 elements, `kernels/product.cu` states the order, of which the same holds.
 
-use super::{Leaves, OpError, Write, expect_dims};
+mod launch;
+
+use super::{Leaves, OpError, Write, expect_dims, expect_dtype};
 use crate::device::{Device, Host, Matrix, MatrixMut, product};
 use crate::dims;
-use crate::tensor::{Element, View, ViewMut};
+use crate::tensor::{DType, Element, View, ViewMut};
 use crate::with_float;
 
 pub use crate::device::LEAF;
@@ -43,7 +46,10 @@ pub fn forward(
             let b = Matrix::new(w.host::<T>(), m, k).transposed();
             into::<T>(OP, host, a, b, (y, write))
         }),
-        Device::Cuda(_) => return Err(OpError::NoKernel { op: OP }),
+        Device::Cuda(cuda) => {
+            expect_dtype(OP, "x", x.dtype(), DType::BF16)?;
+            launch::forward(OP, cuda, [x, w], y, write)
+        }
     }
 }
 
@@ -69,7 +75,10 @@ pub fn backward_input(
             let b = Matrix::new(w.host::<T>(), m, k);
             into::<T>(OP, host, a, b, (dx, write))
         }),
-        Device::Cuda(_) => return Err(OpError::NoKernel { op: OP }),
+        Device::Cuda(cuda) => {
+            expect_dtype(OP, "dy", dy.dtype(), DType::BF16)?;
+            launch::backward_input(OP, cuda, [dy, w], dx, write)
+        }
     }
 }
 
@@ -100,7 +109,10 @@ pub fn backward_weight(
                 into::<T>(OP, host, a, b, (dw.reborrow(), Write::Add))
             })
         }),
-        Device::Cuda(_) => return Err(OpError::NoKernel { op: OP }),
+        Device::Cuda(cuda) => {
+            expect_dtype(OP, "dy", dy.dtype(), DType::BF16)?;
+            launch::backward_weight(OP, cuda, [dy, x], leaves, dw)
+        }
     }
 }
 
