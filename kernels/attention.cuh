@@ -108,7 +108,8 @@ template <class A, class B> DEV void scores(float (&c)[B::ROWS / 8][4], const bf
 }
 
 // c += w b for 16 rows of weights, rounded to bf16, and columns `first` .. of a tile b.
-template <class B, int COLUMNS> DEV void gather(float (&c)[COLUMNS / 8][4], const float (&w)[B::ROWS / 8][4], const bf16* b, int first) {
+template <class B, int COLUMNS>
+DEV void gather(float (&c)[COLUMNS / 8][4], const float (&w)[B::ROWS / 8][4], const bf16* b, int first) {
 #pragma unroll
   for (int row = 0; row < B::ROWS; row += 16) {
     const float(&low)[4] = w[row / 8], (&high)[4] = w[row / 8 + 1];

@@ -1,5 +1,5 @@
-// Equation: causal attention's backward, p = e^(q kᵀ / √D - lse), dv = pᵀ dout, ds = p (dout vᵀ - Σ dout out), dq = ds k / √D,
-// dk = dsᵀ q / √D.
+// Equation: causal attention's backward, p = e^(q kᵀ / √D - lse), dv = pᵀ dout, ds = p (dout vᵀ - Σ dout out),
+// dq = ds k / √D, dk = dsᵀ q / √D.
 //
 // Shapes: dout, out, q, dq [N, H, D], k, v, dk, dv [N, KVH, D], lse [N, H] f32; bf16; scratch statistics [N, H, 4] f32.
 // Traffic: per tile 2 D bytes of each row it meets; 14 D flops for each (query head, key seen).
@@ -52,7 +52,8 @@ template <int D> DEV void statistics(const BackwardArgs& args) {
   const int64_t piece = (int64_t)blockIdx.x * blockDim.x + threadIdx.x, row = piece / LANES;
   float sum = 0.f;
   if (row < args.rows) {
-    const uint4 dout = reinterpret_cast<const uint4*>(args.dout)[piece], out = reinterpret_cast<const uint4*>(args.out)[piece];
+    const uint4 dout = reinterpret_cast<const uint4*>(args.dout)[piece];
+    const uint4 out = reinterpret_cast<const uint4*>(args.out)[piece];
     const uint32_t left[4] = {dout.x, dout.y, dout.z, dout.w}, right[4] = {out.x, out.y, out.z, out.w};
 #pragma unroll
     for (int i = 0; i < 4; i++) {
@@ -133,8 +134,8 @@ template <int D> struct Queries {
     const QueryItem item = args.query_items[blockIdx.x];
     const int group = args.heads / args.kv_heads, lane = lane_id(), warp_row = threadIdx.x / 32 * 16;
     const TileRows rows{(int)item.row, (int)item.queries * group, args.heads, (int)blockIdx.y * group, group};
-    const Queries body{args, item, rows, shared, shared + Rows::ELEMENTS, shared + 2 * Rows::ELEMENTS, args.scale * LOG2E, lane,
-                       warp_row};
+    bf16 *dout = shared + Rows::ELEMENTS, *stages = dout + Rows::ELEMENTS;
+    const Queries body{args, item, rows, shared, dout, stages, args.scale * LOG2E, lane, warp_row};
     float dq[D / 8][4] = {};
     body.sum(dq);
 #pragma unroll
@@ -201,8 +202,9 @@ template <int D> struct KeyTile {
   }
 
   // Scores become p, products with v ds: of 16 keys and the rows of a tile that starts at position `start`.
-  DEV void slope(float (&s)[ROWS / 8][4], float (&dp)[ROWS / 8][4], const float4* known, int start, float log2_scale) const {
-    const int unseen = ((int)item.start + warp_key + lane / 4 - start) * group; // rows before it do not see the lane's first key
+  DEV void slope(float (&s)[ROWS / 8][4], float (&dp)[ROWS / 8][4], const float4* known, int start) const {
+    const float log2_scale = args.scale * LOG2E;
+    const int unseen = ((int)item.start + warp_key + lane / 4 - start) * group; // rows that miss the lane's first key
 #pragma unroll
     for (int j = 0; j < ROWS / 8; j++)
 #pragma unroll
@@ -237,7 +239,7 @@ template <int D> struct KeyTile {
       float s[ROWS / 8][4], dp[ROWS / 8][4];
       scores<Keys, Rows>(s, k, warp_key, q);
       scores<Keys, Rows>(dp, v, warp_key, dout);
-      slope(s, dp, known, start, args.scale * LOG2E);
+      slope(s, dp, known, start);
       gather<Rows, D>(dv, s, dout, 0);
       gather<Rows, D>(dk, dp, q, 0);
     }
@@ -248,8 +250,8 @@ template <int D> struct KeyTile {
     DYN_SHARED(bf16, shared);
     const KeyItem item = args.key_items[blockIdx.x];
     const int lane = lane_id(), warp_key = threadIdx.x / 32 * 16;
-    const KeyTile body{args, item, shared, shared + Keys::ELEMENTS, shared + 2 * Keys::ELEMENTS, args.heads / args.kv_heads,
-                       lane, warp_key};
+    bf16 *v = shared + Keys::ELEMENTS, *stages = v + Keys::ELEMENTS;
+    const KeyTile body{args, item, shared, v, stages, args.heads / args.kv_heads, lane, warp_key};
     float dk[D / 8][4] = {}, dv[D / 8][4] = {};
     body.sum(dk, dv);
 #pragma unroll

@@ -1,11 +1,11 @@
 // Equation: causal attention, out = softmax(q kᵀ / √D, keys 0..=position) v, lse = log of the softmax's sum.
 //
-// Shapes: q, out [N, H, D], lse [N, H] f32; packed k, v [N, KVH, D], or a layer of the cache, k [Blocks, 2, KVH, 64, D] and v
-// = k + KVH 64 D; bf16. D 16, 32, 64 or 128; query head h reads key head h / (H / KVH), H / KVH at most a tile's rows.
+// Shapes: q, out [N, H, D], lse [N, H] f32; packed k, v [N, KVH, D], or a layer of the cache, k [Blocks, 2, KVH, 64, D]
+// and v = k + KVH 64 D; bf16. D 16, 32, 64 or 128; query head h reads key head h / (H / KVH); H / KVH at most a tile's rows.
 // Traffic: 2 (2 N H D + 2 D KVH per key of a tile) bytes; 4 D flops for each (query head, key seen).
 // Launch: grid (items, KVH), one attention::ForwardArgs. An item is a tile of one span's queries and the chunks of keys that
-// the block takes: all of them (parts 1), or some; the last of a tile's parts then merges all. tests/kernels/attention.rs
-// and src/ops/attention/launch.rs lay items out. Rows of a tile: queries * H / KVH, at most the variant's.
+// the block takes: all of them (parts 1), or some; the last of a tile's parts then merges all.
+// src/ops/attention/layout.rs lays items out. Rows of a tile: queries * H / KVH, at most the variant's.
 //   variant   rows  threads                  shared bytes
 //   packed    64    128                      640 D
 //   paged     64    128                      640 D
@@ -212,8 +212,9 @@ template <int D, int ROW_WARPS, int COLUMN_WARPS, Source S> struct Forward {
     const Item item = args.items[blockIdx.x];
     const int group = args.heads / args.kv_heads, warp = threadIdx.x / 32;
     const TileRows rows{(int)item.row, (int)item.queries * group, args.heads, (int)blockIdx.y * group, group};
-    const Forward body{args, item, rows, shared, shared + Rows::ELEMENTS, warp / COLUMN_WARPS * 16, warp % COLUMN_WARPS * COLUMNS,
-                       args.scale * LOG2E};
+    const int warp_row = warp / COLUMN_WARPS * 16, warp_column = warp % COLUMN_WARPS * COLUMNS;
+    bf16* stages = shared + Rows::ELEMENTS;
+    const Forward body{args, item, rows, shared, stages, warp_row, warp_column, args.scale * LOG2E};
     Sums all;
     all.clear();
     if (item.parts == 1) {

@@ -22,10 +22,13 @@ using Medium = Shape<64, 64, 2, 2, 4>;
 using Few64 = Shape<64, 64, 2, 2, 4>;
 using Few16 = Shape<64, 16, 4, 1, 6>;
 
-template <class S, class Out> using Forward = Body<S, Stored::Along, Stored::Along, LeavesAre::Equal, Out, Output::Straight>;
-template <class S, class Out> using ForwardFew = Body<S, Stored::Along, Stored::Along, LeavesAre::Equal, Out, Output::Turned>;
-template <class S, class Out> using BackwardInput = Body<S, Stored::Along, Stored::Across, LeavesAre::Equal, Out, Output::Straight>;
-template <class S> using BackwardWeight = Body<S, Stored::Across, Stored::Across, LeavesAre::Given, float, Output::Straight>;
+template <class S, class Out, Output O = Output::Straight>
+using Forward = Body<S, Stored::Along, Stored::Along, LeavesAre::Equal, Out, O>;
+template <class S, class Out> using ForwardFew = Forward<S, Out, Output::Turned>;
+template <class S, class Out>
+using BackwardInput = Body<S, Stored::Along, Stored::Across, LeavesAre::Equal, Out, Output::Straight>;
+template <class S>
+using BackwardWeight = Body<S, Stored::Across, Stored::Across, LeavesAre::Given, float, Output::Straight>;
 } // namespace product
 
 #define PRODUCT_KERNEL(name, shape, ...)                                                                               \

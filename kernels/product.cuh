@@ -164,21 +164,26 @@ template <class S, Stored A, Stored B, LeavesAre L, class Out, Output O> struct 
 #pragma unroll
       for (int i = 0; i < MS; i++)
 #pragma unroll
-        for (int j = 0; j < NS; j++) mma_m16n8k16_bf16(sums[i][j], left[i], right[j / 2][j % 2 * 2], right[j / 2][j % 2 * 2 + 1]);
+        for (int j = 0; j < NS; j++) {
+          const uint32_t* b = right[j / 2] + j % 2 * 2;
+          mma_m16n8k16_bf16(sums[i][j], left[i], b[0], b[1]);
+        }
     }
   }
 
   // The same in the background, the step before it done. Tiles of 128 bytes a row are what SWIZZLE_128 describes.
   DEV void by_warpgroup(Sums& sums, int stage) const {
     static_assert(S::CORE == Core::Warp || (SideA::ALONG && SideB::ALONG && STEP == 64));
-    const bf16 *a = stages + stage * TILES + warp_m / 64 * 64 * STEP, *b = stages + stage * TILES + SideA::Tile::ELEMENTS;
+    const bf16* tiles = stages + stage * TILES;
+    const bf16 *a = tiles + warp_m / 64 * 64 * STEP, *b = tiles + SideA::Tile::ELEMENTS;
     wgmma_fence();
 #pragma unroll
     for (int k = 0; k < STEP; k += 16)
-      wgmma_m64n128k16_bf16(flat(sums), wgmma_desc(a + k, 16, 1024, SWIZZLE_128), wgmma_desc(b + k, 16, 1024, SWIZZLE_128), 1);
+      wgmma_m64n128k16_bf16(flat(sums), described(a + k), described(b + k), 1);
     wgmma_commit();
     wgmma_wait<1>(flat(sums));
   }
+  static DEV uint64_t described(const bf16* tile) { return wgmma_desc(tile, 16, 1024, SWIZZLE_128); }
   static DEV float (&flat(Sums& sums))[MS * NS * 4] { return *reinterpret_cast<float(*)[MS * NS * 4]>(&sums); }
 
   // Calls leaf_ends(sums, leaf) at each leaf's end; the sums are zeroed after it.
@@ -290,7 +295,8 @@ template <class S, Stored A, Stored B, LeavesAre L, class Out, Output O> struct 
     int m, n;
     tile_of(blockIdx.x, tiles_m, tiles_n, m, n);
     const int warp = threadIdx.x / 32;
-    const Body body{args, (int64_t)m * S::M, (int64_t)n * S::N, warp / S::WARPS_N * S::ROWS, warp % S::WARPS_N * S::COLUMNS, stages};
+    const int warp_m = warp / S::WARPS_N * S::ROWS, warp_n = warp % S::WARPS_N * S::COLUMNS;
+    const Body body{args, (int64_t)m * S::M, (int64_t)n * S::N, warp_m, warp_n, stages};
     Sums total;
     clear(total);
     if (L == LeavesAre::Given) body.fetch(total);

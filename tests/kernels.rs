@@ -14,6 +14,7 @@ mod kernels {
     mod kv_append;
     mod kv_copy;
     mod on_cpu;
+    mod product;
     mod rms_norm;
     mod rope;
     mod rows;

@@ -5,10 +5,10 @@ use patarm::tensor::{DType, Tensor};
 
 use super::attention_plain::{self as plain, Case, Inputs};
 use super::differences::{self, weighted};
-use super::tensors::{Output, bits, rounded, stored_numbers, stream, tensor};
+use super::tensors::{Output, bits, rounded, stored_numbers, stream, tensor_on};
 use super::tolerance::{self, Exact};
 
-fn case(heads: usize, kv_heads: usize, d: usize, spans: &[(usize, Option<usize>)]) -> Case {
+pub(crate) fn case(heads: usize, kv_heads: usize, d: usize, spans: &[(usize, Option<usize>)]) -> Case {
     Case { heads, kv_heads, d, spans: spans.to_vec() }
 }
 
@@ -33,25 +33,25 @@ fn large() -> Vec<Case> {
     ]
 }
 
-fn forward(stream: &Stream, dtype: DType, case: &Case, qkv: [&[f64]; 3]) -> [Vec<f64>; 2] {
+pub(crate) fn forward(stream: &Stream, dtype: DType, case: &Case, qkv: [&[f64]; 3]) -> [Vec<f64>; 2] {
     let Case { heads, kv_heads, d, .. } = *case;
     let n = case.rows();
-    let q = tensor(dtype, qkv[0], dims![N: n, H: heads, D: d]);
-    let [k, v] = [qkv[1], qkv[2]].map(|x| tensor(dtype, x, dims![N: n, KVH: kv_heads, D: d]));
-    let mut out = Output::new(dtype, q.dims());
-    let mut lse = Output::new(dtype.accumulator(), dims![N: n, H: heads]);
+    let q = tensor_on(stream, dtype, qkv[0], dims![N: n, H: heads, D: d]);
+    let [k, v] = [qkv[1], qkv[2]].map(|x| tensor_on(stream, dtype, x, dims![N: n, KVH: kv_heads, D: d]));
+    let mut out = Output::unknown_on(stream, dtype, q.dims());
+    let mut lse = Output::unknown_on(stream, dtype.accumulator(), dims![N: n, H: heads]);
     let keys = Keys::Packed { k: k.view(), v: v.view() };
     attention::forward(stream, q.view(), keys, &case.spans(), out.view(), lse.view()).unwrap();
     [out.values(), lse.values()]
 }
 
-fn backward(stream: &Stream, dtype: DType, case: &Case, inputs: &Inputs) -> [Vec<f64>; 3] {
+pub(crate) fn backward(stream: &Stream, dtype: DType, case: &Case, inputs: &Inputs) -> [Vec<f64>; 3] {
     let Case { heads, kv_heads, d, .. } = *case;
     let (rows, key_rows) =
         (dims![N: case.rows(), H: heads, D: d], dims![N: case.rows(), KVH: kv_heads, D: d]);
-    let [q, dout, out] = [&inputs.q, &inputs.dout, &inputs.out].map(|x| tensor(dtype, x, rows));
-    let [k, v] = [&inputs.k, &inputs.v].map(|x| tensor(dtype, x, key_rows));
-    let lse = tensor(dtype.accumulator(), &inputs.lse, dims![N: case.rows(), H: heads]);
+    let [q, dout, out] = [&inputs.q, &inputs.dout, &inputs.out].map(|x| tensor_on(stream, dtype, x, rows));
+    let [k, v] = [&inputs.k, &inputs.v].map(|x| tensor_on(stream, dtype, x, key_rows));
+    let lse = tensor_on(stream, dtype.accumulator(), &inputs.lse, dims![N: case.rows(), H: heads]);
     let spans = case.spans();
     let read = attention::Backward {
         dout: dout.view(),
@@ -62,13 +62,13 @@ fn backward(stream: &Stream, dtype: DType, case: &Case, inputs: &Inputs) -> [Vec
         lse: lse.view(),
         spans: &spans,
     };
-    let [mut dq, mut dk, mut dv] = [rows, key_rows, key_rows].map(|dims| Output::new(dtype, dims));
+    let [mut dq, mut dk, mut dv] = [rows, key_rows, key_rows].map(|dims| Output::unknown_on(stream, dtype, dims));
     attention::backward(stream, read, dq.view(), dk.view(), dv.view()).unwrap();
     [dq.values(), dk.values(), dv.values()]
 }
 
 /// Random inputs; out and lse are the f64 body's, rounded to what stores them.
-fn inputs(dtype: DType, case: &Case) -> Inputs {
+pub(crate) fn inputs(dtype: DType, case: &Case) -> Inputs {
     let [q, dout] = [1, 2].map(|seed| stored_numbers(dtype, seed, case.q_len()));
     let [k, v] = [3, 4].map(|seed| stored_numbers(dtype, seed, case.k_len()));
     let q = rounded(dtype, &q.iter().map(|x| 4.0 * x).collect::<Vec<_>>());

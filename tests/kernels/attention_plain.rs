@@ -78,7 +78,16 @@ fn cast<F: Float>(values: &[f64]) -> Vec<F> {
 }
 
 /// out and lse.
-pub(crate) fn forward<F: Float>(case: &Case, [q, k, v]: [&[f64]; 3]) -> [Vec<f64>; 2] {
+pub(crate) fn forward<F: Float>(case: &Case, qkv: [&[f64]; 3]) -> [Vec<f64>; 2] {
+    forward_weighing::<F>(case, qkv, |weight| weight)
+}
+
+/// The same; values are gathered with weights that pass through `stored` first, as tensor cores want them.
+pub(crate) fn forward_weighing<F: Float>(
+    case: &Case,
+    [q, k, v]: [&[f64]; 3],
+    stored: fn(F) -> F,
+) -> [Vec<f64>; 2] {
     let [q, k, v] = [q, k, v].map(|x| cast::<F>(x));
     let d = case.d;
     let scale = F::ONE / F::from_f64(d as f64).sqrt();
@@ -88,7 +97,7 @@ pub(crate) fn forward<F: Float>(case: &Case, [q, k, v]: [&[f64]; 3]) -> [Vec<f64
         let m = scores.iter().fold(F::NEG_INFINITY, |m, s| m.max(*s));
         let weights: Vec<F> = scores.iter().map(|s| (*s - m).exp()).collect();
         let sum: F = weights.iter().copied().sum();
-        let one = |i: usize| keys.iter().zip(&weights).map(|(key, w)| *w * v[key + i]).sum::<F>() / sum;
+        let one = |i: usize| keys.iter().zip(&weights).map(|(key, w)| stored(*w) * v[key + i]).sum::<F>() / sum;
         out.extend((0..d).map(|i| one(i).to_f64()));
         lse.push((m + sum.ln()).to_f64());
     });
@@ -107,6 +116,16 @@ pub(crate) struct Inputs {
 
 /// dq, dk and dv, or with `magnitudes` the sums of their terms' magnitudes.
 pub(crate) fn backward<F: Float>(case: &Case, inputs: &Inputs, magnitudes: bool) -> [Vec<f64>; 3] {
+    backward_weighing::<F>(case, inputs, magnitudes, |weight| weight)
+}
+
+/// The same; what multiplies rows passes through `stored` first.
+pub(crate) fn backward_weighing<F: Float>(
+    case: &Case,
+    inputs: &Inputs,
+    magnitudes: bool,
+    stored: fn(F) -> F,
+) -> [Vec<f64>; 3] {
     let Inputs { q, k, v, dout, out, lse } = inputs;
     let [q, k, v, dout, out, lse] = [q, k, v, dout, out, lse].map(|x| cast::<F>(x));
     let d = case.d;
@@ -120,7 +139,8 @@ pub(crate) fn backward<F: Float>(case: &Case, inputs: &Inputs, magnitudes: bool)
         for &key in keys {
             let p = (dot(&q[row.clone()], &k[key..key + d]) * scale - lse[head]).exp();
             let dp = along(&dout[row.clone()], &v[key..key + d]);
-            let ds = p * scale * if magnitudes { dp + delta } else { dp - delta };
+            let ds = stored(p * scale * if magnitudes { dp + delta } else { dp - delta });
+            let p = stored(p);
             for i in 0..d {
                 dq[at + i] += sized(ds * k[key + i]);
                 dk[key + i] += sized(ds * q[at + i]);

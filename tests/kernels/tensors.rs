@@ -78,6 +78,11 @@ impl Output {
         Self { tensor: tensor(dtype, &all, dims.with_rows(dims.rows() + 2 * GUARD)), dims }
     }
 
+    /// Filled with a value that no test expects, where `stream` runs.
+    pub(crate) fn unknown_on(stream: &Stream, dtype: DType, dims: Dims) -> Self {
+        Self::on(stream, dtype, &vec![UNTOUCHED; dims.count()], dims)
+    }
+
     /// The same where `stream` runs.
     pub(crate) fn on(stream: &Stream, dtype: DType, values: &[f64], dims: Dims) -> Self {
         let guard = vec![UNTOUCHED; GUARD * dims.row_len()];
