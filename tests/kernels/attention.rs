@@ -62,7 +62,8 @@ pub(crate) fn backward(stream: &Stream, dtype: DType, case: &Case, inputs: &Inpu
         lse: lse.view(),
         spans: &spans,
     };
-    let [mut dq, mut dk, mut dv] = [rows, key_rows, key_rows].map(|dims| Output::unknown_on(stream, dtype, dims));
+    let [mut dq, mut dk, mut dv] =
+        [rows, key_rows, key_rows].map(|dims| Output::unknown_on(stream, dtype, dims));
     attention::backward(stream, read, dq.view(), dk.view(), dv.view()).unwrap();
     [dq.values(), dk.values(), dv.values()]
 }

@@ -97,7 +97,8 @@ pub(crate) fn forward_weighing<F: Float>(
         let m = scores.iter().fold(F::NEG_INFINITY, |m, s| m.max(*s));
         let weights: Vec<F> = scores.iter().map(|s| (*s - m).exp()).collect();
         let sum: F = weights.iter().copied().sum();
-        let one = |i: usize| keys.iter().zip(&weights).map(|(key, w)| stored(*w) * v[key + i]).sum::<F>() / sum;
+        let one =
+            |i: usize| keys.iter().zip(&weights).map(|(key, w)| stored(*w) * v[key + i]).sum::<F>() / sum;
         out.extend((0..d).map(|i| one(i).to_f64()));
         lse.push((m + sum.ln()).to_f64());
     });
