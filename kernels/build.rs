@@ -6,6 +6,7 @@ use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
+use std::time::SystemTime;
 
 /// Code for sm_80 (which also runs on 8.6 and 8.9) and sm_90a, and PTX for whatever came later.
 const TARGETS: [&str; 3] =
@@ -20,8 +21,13 @@ pub(super) fn build() {
         println!("cargo::rerun-if-env-changed={name}");
     }
     let sources = sources(&root.join("kernels"));
+    println!("cargo::rustc-check-cfg=cfg(cuobjdump, cuda_kernels)");
     let images = match nvcc(&root) {
-        Some(nvcc) => compile(&nvcc, &sources, &out),
+        Some(nvcc) => {
+            println!("cargo::rustc-cfg=cuda_kernels");
+            tell_of_sass(&nvcc);
+            compile(&nvcc, &sources, &out)
+        }
         None if sources.is_empty() => Vec::new(),
         None => {
             println!(
@@ -36,6 +42,15 @@ pub(super) fn build() {
         write!(table, "({stem:?}, include_bytes!({:?})),", image.display().to_string()).expect("memory");
     }
     fs::write(out.join("images.rs"), table + "]").expect("the build's own folder can be written");
+}
+
+/// Where the tools that show machine code stand beside nvcc, tests that read it can run.
+fn tell_of_sass(nvcc: &Path) {
+    let tool = nvcc.with_file_name("cuobjdump");
+    if tool.is_file() && nvcc.with_file_name("nvdisasm").is_file() {
+        println!("cargo::rustc-cfg=cuobjdump");
+        println!("cargo::rustc-env=PATARM_CUOBJDUMP={}", tool.display());
+    }
 }
 
 /// The kernels, in the order of their names.
@@ -63,28 +78,42 @@ fn variable(name: &str) -> Option<std::ffi::OsString> {
     env::var_os(name).filter(|value| !value.is_empty())
 }
 
-/// One nvcc a source, as many at once as cargo allows.
+/// One nvcc a source, as many at once as cargo allows; only what is older than anything it may be made of.
 fn compile(nvcc: &Path, sources: &[PathBuf], out: &Path) -> Vec<PathBuf> {
+    let image = |source: &PathBuf| out.join(source.file_name().expect("a file")).with_extension("fatbin");
+    let newest = newest(nvcc, sources);
+    let stale: Vec<_> = sources.iter().filter(|source| changed(&image(source)) <= newest).collect();
     let jobs = variable("NUM_JOBS").and_then(|jobs| jobs.to_str()?.parse().ok()).unwrap_or(1).max(1);
-    let mut images = Vec::new();
-    for batch in sources.chunks(jobs) {
-        let started: Vec<_> = batch.iter().map(|source| start(nvcc, source, out)).collect();
-        images.extend(started.into_iter().map(|(image, child)| finish(image, child)));
+    for batch in stale.chunks(jobs) {
+        let started: Vec<_> = batch.iter().map(|source| start(nvcc, source, image(source))).collect();
+        started.into_iter().for_each(|(image, child)| finish(&image, child));
     }
-    images
+    sources.iter().map(image).collect()
 }
 
-fn start(nvcc: &Path, source: &Path, out: &Path) -> (PathBuf, Child) {
-    let image = out.join(source.file_name().expect("a file")).with_extension("fatbin");
+/// When the last of nvcc and all files beside the sources, headers and this one among them, was changed.
+fn newest(nvcc: &Path, sources: &[PathBuf]) -> Option<SystemTime> {
+    let folder = sources.first()?.parent().expect("a folder");
+    let files =
+        fs::read_dir(folder).expect("the kernels' folder").map(|entry| entry.expect("an entry").path());
+    files.filter(|path| path.is_file()).chain([nvcc.to_owned()]).map(|path| changed(&path)).max()?
+}
+
+/// When a file was changed; `None`, which is before everything, where there is none.
+fn changed(path: &Path) -> Option<SystemTime> {
+    path.metadata().and_then(|facts| facts.modified()).ok()
+}
+
+fn start(nvcc: &Path, source: &Path, image: PathBuf) -> (PathBuf, Child) {
     let mut command = Command::new(nvcc);
-    command.args(["-O3", "-std=c++17", "-lineinfo", "-Werror", "all-warnings", "-fatbin", "-o"]).arg(&image);
+    command.args(["-O3", "-std=c++17", "-lineinfo", "-Werror", "all-warnings", "--compress-mode=size"]);
+    command.args(["-fatbin", "-o"]).arg(&image);
     command.args(TARGETS.iter().flat_map(|target| ["-gencode", target]));
     let started = command.arg(source).spawn();
     (image, started.unwrap_or_else(|error| panic!("cannot run {}: {error}", nvcc.display())))
 }
 
-fn finish(image: PathBuf, mut child: Child) -> PathBuf {
+fn finish(image: &Path, mut child: Child) {
     let ended = child.wait().expect("nvcc ends");
     assert!(ended.success(), "nvcc refused {}: what it says is above", image.display());
-    image
 }

@@ -13,6 +13,8 @@ mod broken_disk;
 mod disk;
 #[path = "faults/diverged.rs"]
 mod diverged;
+#[path = "faults/gpu.rs"]
+mod gpu;
 #[path = "faults/interrupted.rs"]
 mod interrupted;
 #[path = "faults/limits.rs"]

@@ -88,7 +88,7 @@ pub fn decode(
 fn carve<T>(device: &Device, build: impl Fn(&mut Arena) -> Result<T, ArenaError>) -> Result<T, ArenaError> {
     let mut plan = Arena::planned("bench");
     build(&mut plan)?;
-    build(&mut Arena::new("bench", device, plan.peak()))
+    build(&mut Arena::sized("bench", device, plan.peak())?)
 }
 
 /// Token ids that both sides can make: the i-th is (i * 2654435761 mod 2^32) mod V.

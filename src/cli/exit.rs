@@ -4,11 +4,13 @@ use std::process::ExitCode;
 use super::model::ModelError;
 use super::output::{OutputError, say};
 use super::rows::InputError;
-use crate::checkpoint::CheckpointError;
+use crate::checkpoint::{CheckpointError, Fault};
 use crate::evaluation::JudgeError;
 use crate::grpo::GrpoError;
+use crate::optimizer::OptimizerError;
 use crate::preference::PreferenceError;
 use crate::report::ReportError;
+use crate::rollout::RolloutError;
 use crate::trainer::TrainError;
 
 /// Bad usage or configuration.
@@ -69,6 +71,7 @@ fn of_checkpoint(error: &CheckpointError) -> u8 {
     match error {
         CheckpointError::Exists { .. } => USAGE,
         CheckpointError::NoRoom { .. } => DISK,
+        CheckpointError::Tensor { fault: Fault::Device(_), .. } => DEVICE,
         CheckpointError::Io { doing, .. } if !["open it", "read it"].contains(doing) => DISK,
         _ => MODEL,
     }
@@ -94,7 +97,10 @@ fn code(error: &TrainError) -> u8 {
         TrainError::Device(_)
         | TrainError::Memory(_)
         | TrainError::TooLittleMemory { .. }
-        | TrainError::Op(_) => DEVICE,
+        | TrainError::Op(_)
+        | TrainError::Rollout(RolloutError::Op(_))
+        | TrainError::Grpo(GrpoError::Op(_) | GrpoError::Device(_))
+        | TrainError::Optimizer(OptimizerError::Op(_)) => DEVICE,
         TrainError::Grpo(GrpoError::Setting { .. } | GrpoError::Refused { .. }) => USAGE,
         TrainError::Rollout(_) | TrainError::Grpo(_) => DATA,
         TrainError::Rubric(_)

@@ -63,7 +63,7 @@ pub(super) fn exact<T>(
 ) -> Result<(Arena, T), ArenaError> {
     let mut planned = Arena::planned(name);
     drop(carve(&mut planned)?);
-    let mut arena = Arena::new(name, device, planned.peak());
+    let mut arena = Arena::sized(name, device, planned.peak())?;
     let carved = carve(&mut arena)?;
     Ok((arena, carved))
 }

@@ -50,7 +50,7 @@ pub struct Arena {
 }
 
 impl Arena {
-    /// An arena of `bytes` on `device`.
+    /// An arena of `bytes` on `device`, which surely has them.
     pub fn new(name: &'static str, device: &Device, bytes: usize) -> Self {
         Self::sized(name, device, bytes).unwrap_or_else(|error| panic!("{error}"))
     }
@@ -60,13 +60,12 @@ impl Arena {
     /// # Errors
     /// `Refused`, where it does not.
     pub fn sized(name: &'static str, device: &Device, bytes: usize) -> Result<Self, ArenaError> {
-        let refused = |reason: String| ArenaError::Refused { arena: name, bytes, reason };
+        let reason = || "and the system does not give them".into();
+        let refused = || ArenaError::Refused { arena: name, bytes, reason: reason() };
         let rest = match device {
-            Device::Host(_) => {
-                Region::try_host(bytes).ok_or_else(|| refused("and the system does not give them".into()))
-            }
-            Device::Cuda(cuda) => Region::on(cuda, bytes).map_err(|error| refused(error.to_string())),
-        }?;
+            Device::Host(_) => Region::try_host(bytes).ok_or_else(refused)?,
+            Device::Cuda(cuda) => Region::on(cuda, bytes)?,
+        };
         Ok(Self { name, rest, total: bytes, planned: false, peak: 0 })
     }
 

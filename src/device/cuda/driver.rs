@@ -71,7 +71,7 @@ pub trait Driver: Debug + Send + Sync {
     /// What the driver says.
     fn memory(&self) -> Result<[u64; 2], DriverError>;
 
-    /// Bytes whose contents are unknown; aligned to 256. `None` where so many are not free.
+    /// Bytes whose contents are unknown, aligned to 16 at least. `None` where so many are not free.
     ///
     /// # Errors
     /// What else the driver says.
