@@ -13,7 +13,8 @@
 //! them, with one advantage and one weight, or 0 where they take no part: so by either ratio the slope of a target is that of
 //! its own term. The weights carry
 //! the normalisation over the whole optimizer step (grpo: mean per sequence, then over sequences; dapo: mean over tokens): this
-//! only sums, in f64, in ascending order, continuing the sums it is handed. Moves 10 N elements.
+//! only sums, in f64, in ascending order (on a GPU each sequence from zero, sequences in ascending order), continuing the sums
+//! it is handed. Moves 10 N elements.
 //!
 //! Followed where TRL and verl differ: log-ratios are not clamped (TRL; verl clamps a token's at +-20, a sequence's at 10); the
 //! entropy bonus has weights of its own, so that it can be TRL's mean over tokens whatever the policy term's normalisation; the
@@ -21,6 +22,7 @@
 //! here). Where r A = c A (no clipping) the gradient is that of r A.
 
 mod kl;
+mod launch;
 mod policy;
 mod ratio;
 mod sums;
@@ -103,7 +105,7 @@ pub fn forward_backward(
         Device::Host(_) => crate::with_float!(tokens.logprob.dtype(), T => {
             body::<<T as Element>::Acc>(tokens, settings, out, sums);
         }),
-        Device::Cuda(_) => return Err(OpError::NoKernel { op: OP }),
+        Device::Cuda(cuda) => launch::forward_backward((OP, cuda), tokens, settings, out, sums)?,
     }
     Ok(())
 }

@@ -3,7 +3,7 @@ use std::ops::Range;
 use super::logits::scale;
 use super::token_logprob::row;
 use super::{
-    HeadInput, Leaves, Logprobs, OpError, Scratch, expect_dims, expect_dtype, expect_vector, product,
+    HeadInput, Leaves, Logprobs, OpError, Scratch, expect_dims, expect_dtype, expect_vector, launch, product,
 };
 use crate::device::{Device, Float, Host, Stream};
 use crate::dims;
@@ -47,8 +47,10 @@ pub struct HeadGradient<'a> {
 
 /// dx = dz w and dw += dzᵀ x with dz = (dL/dlogp (onehot(target) - p) - dL/dH p (ln p + H)) / T, in place in the tile.
 ///
-/// 6 N V C flops (three products, none of them twice); each tile reads w twice and reads and writes dw once. Tiles are cut
-/// inside `leaves` (ranges of the N rows) from each leaf's start, so that dw does not depend on how many leaves share a call.
+/// 6 N V C flops (three products, none of them twice). On the host each tile of tokens reads w twice and reads and writes dw
+/// once; tiles are cut inside `leaves` (ranges of the N rows) from each leaf's start, so that dw does not depend on how many
+/// leaves share a call. On a GPU tiles are of ids, over all tokens whose dx the scratch holds in f32 (whole leaves, unless one
+/// alone is larger): w is read twice, and dw read and written once, for all of them.
 ///
 /// # Errors
 /// When shapes or dtypes do not fit, or a target lies outside the vocabulary.
@@ -62,14 +64,18 @@ pub fn gradient(
 ) -> Result<(), OpError> {
     input.check(OP, scratch)?;
     check(&input, &coefficients, &lse, leaves, &out)?;
+    let host = match stream.launch(OP) {
+        Device::Host(host) => host,
+        Device::Cuda(cuda) => {
+            let to = (stream, &launch::of(OP, cuda));
+            return launch::gradient(to, input, coefficients, lse, (leaves, scratch), out);
+        }
+    };
+    input.check_targets(OP)?;
     for tile in tiles(leaves, scratch.rows()) {
-        let part =
-            HeadInput { x: input.x.rows(tile.clone()), targets: input.targets.rows(tile.clone()), ..input };
-        let part_coefficients = Coefficients {
-            dlogprob: coefficients.dlogprob.rows(tile.clone()),
-            dentropy: coefficients.dentropy.map(|view| view.rows(tile.clone())),
-        };
-        let dz = score_gradient(stream, part, part_coefficients, lse.rows(tile.clone()), scratch)?;
+        let part = input.rows(tile.clone());
+        product::forward(stream, part.x, part.w, scratch.scores.rows_mut(0..tile.len()), Write::Set)?;
+        let dz = score_gradient(host, part, coefficients.rows(tile.clone()), lse.rows(tile.clone()), scratch);
         product::backward_input(stream, dz, input.w, out.dx.reborrow().rows(tile.clone()), Write::Set)?;
         if let Some(dw) = &mut out.dw {
             product::backward_weight(stream, dz, part.x, &Leaves::one(tile.len()), dw.reborrow())?;
@@ -115,8 +121,15 @@ fn tiles(leaves: &Leaves, rows: usize) -> impl Iterator<Item = Range<usize>> + '
         .flat_map(move |leaf| leaf.clone().step_by(rows).map(move |start| start..leaf.end.min(start + rows)))
 }
 
+impl Coefficients<'_> {
+    pub(super) fn rows(&self, rows: Range<usize>) -> Self {
+        let dentropy = self.dentropy.map(|view| view.rows(rows.clone()));
+        Self { dlogprob: self.dlogprob.rows(rows), dentropy }
+    }
+}
+
 impl Lse<'_> {
-    fn rows(&mut self, rows: Range<usize>) -> Lse<'_> {
+    pub(super) fn rows(&mut self, rows: Range<usize>) -> Lse<'_> {
         match self {
             Self::Stored { lse, entropy } => {
                 Lse::Stored { lse: lse.rows(rows.clone()), entropy: entropy.rows(rows) }
@@ -126,25 +139,21 @@ impl Lse<'_> {
     }
 }
 
-/// The tile's scores, then in their place their gradient, in storage.
+/// Products become scores, and in their place their gradient, in storage.
 fn score_gradient<'a>(
-    stream: &Stream,
+    host: &Host,
     input: HeadInput<'_>,
     coefficients: Coefficients<'_>,
     lse: Lse<'_>,
     scratch: &'a mut Scratch,
-) -> Result<View<'a>, OpError> {
+) -> View<'a> {
     let n = input.x.dims().rows();
-    let mut scores = scratch.scores.rows_mut(0..n);
-    product::forward(stream, input.x, input.w, scores.reborrow(), Write::Set)?;
-    match stream.launch(OP) {
-        Device::Host(host) => with_float!(input.x.dtype(), T => {
-            let narrow = scratch.narrow.as_mut().map(|tensor| tensor.rows_mut(0..n).host_mut::<T>());
-            tile::<T>(host, (scores.host_mut::<<T as Element>::Acc>(), narrow), input, coefficients, lse);
-        }),
-        Device::Cuda(_) => return Err(OpError::NoKernel { op: OP }),
-    }
-    Ok(scratch.narrow.as_ref().unwrap_or(&scratch.scores).rows(0..n))
+    with_float!(input.x.dtype(), T => {
+        let scores = scratch.scores.rows_mut(0..n).host_mut::<<T as Element>::Acc>();
+        let narrow = scratch.narrow.as_mut().map(|tensor| tensor.rows_mut(0..n).host_mut::<T>());
+        tile::<T>(host, (scores, narrow), input, coefficients, lse);
+    });
+    scratch.narrow.as_ref().unwrap_or(&scratch.scores).rows(0..n)
 }
 
 /// One row's part of the loss.

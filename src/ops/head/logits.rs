@@ -1,4 +1,4 @@
-use super::{OpError, expect_dims, expect_dtype, product};
+use super::{OpError, expect_dims, expect_dtype, launch, product};
 use crate::device::{Device, Float, Host, Stream};
 use crate::dims;
 use crate::ops::Write;
@@ -25,15 +25,17 @@ pub fn logits(
     const OP: &str = "head_logits";
     expect_dims(OP, "out", out.dims(), dims![B: x.dims().rows(), V: w.dims().rows()])?;
     expect_dtype(OP, "out", out.dtype(), x.dtype().accumulator())?;
-    product::forward(stream, x, w, out.reborrow(), Write::Set)?;
     match stream.launch(OP) {
-        Device::Host(host) => with_float!(x.dtype(), T => {
-            let v = out.dims().row_len();
-            scale_rows(host, out.host_mut::<<T as Element>::Acc>(), v, Float::from_f64(inv_temperature));
-        }),
-        Device::Cuda(_) => return Err(OpError::NoKernel { op: OP }),
+        Device::Host(host) => {
+            product::forward(stream, x, w, out.reborrow(), Write::Set)?;
+            with_float!(x.dtype(), T => {
+                let v = out.dims().row_len();
+                scale_rows(host, out.host_mut::<<T as Element>::Acc>(), v, Float::from_f64(inv_temperature));
+            });
+            Ok(())
+        }
+        Device::Cuda(cuda) => launch::logits(&launch::of(OP, cuda), x, w, inv_temperature, out),
     }
-    Ok(())
 }
 
 fn scale_rows<A: Float>(host: &Host, z: &mut [A], v: usize, inv_temperature: A) {

@@ -9,12 +9,16 @@
 //! The policy is log_softmax(z) over all V rows of w. Scores stay in the accumulator's type until the LSE, whose order is
 //! fixed (tiles of [`TILE`] ids, merged ascending); products follow [`product`]'s contract. So the three functions and
 //! [`sample`](super::sample) agree to the bit for a row, whatever shares its call. A score that is not finite makes the
-//! entropy NaN; infinity and NaN make all three NaN.
+//! entropy NaN; infinity and NaN make all three NaN. On a GPU weights are bf16, C and V multiples of 8, and the order of the
+//! LSE's sums is that of `kernels/softmax.cuh`.
 
 mod gradient;
+mod launch;
 mod logits;
 mod softmax;
 mod token_logprob;
+
+use std::ops::Range;
 
 use super::{Leaves, OpError, expect_below, expect_dims, expect_dtype, product};
 use crate::dims;
@@ -50,7 +54,8 @@ pub struct Logprobs<'a> {
     pub entropy: ViewMut<'a>,
 }
 
-/// Memory for one tile of tokens: the scores, and where storage is narrower than the accumulator their gradient.
+/// Memory for one tile of tokens: the scores, and where storage is narrower than the accumulator their gradient. On a GPU the
+/// same memory holds, of as many tokens as fit, a tile of the scores' gradient, and statistics or dx in f32.
 ///
 /// The gradient's sums over tokens run inside a tile. Tiles of a multiple of [`product::LEAF`] rows all give the same bits.
 #[derive(Debug)]
@@ -92,10 +97,18 @@ impl HeadInput<'_> {
         expect_dims(op, "w", self.w.dims(), dims![V: v, C: c])?;
         expect_dtype(op, "w", self.w.dtype(), self.x.dtype())?;
         expect_ids(op, "targets", self.targets, n)?;
-        expect_below(op, "target", self.targets.ids(), v)?;
         let rows = scratch.rows().max(1);
         expect_dims(op, "scratch", scratch.scores.dims(), dims![N: rows, V: v])?;
         expect_dtype(op, "scratch", scratch.scores.dtype(), self.x.dtype().accumulator())
+    }
+
+    /// On the host; a GPU finds no score at an id outside, and reads none.
+    fn check_targets(&self, op: &'static str) -> Result<(), OpError> {
+        expect_below(op, "target", self.targets.ids(), self.w.dims().rows())
+    }
+
+    fn rows(&self, rows: Range<usize>) -> Self {
+        Self { x: self.x.rows(rows.clone()), targets: self.targets.rows(rows), ..*self }
     }
 }
 
@@ -123,7 +136,12 @@ impl Logprobs<'_> {
         Ok(())
     }
 
-    fn rows(&mut self, rows: std::ops::Range<usize>) -> Logprobs<'_> {
+    fn reborrow(&mut self) -> Logprobs<'_> {
+        let n = self.lse.dims().rows();
+        self.rows(0..n)
+    }
+
+    fn rows(&mut self, rows: Range<usize>) -> Logprobs<'_> {
         Logprobs {
             logprob: self.logprob.reborrow().rows(rows.clone()),
             lse: self.lse.reborrow().rows(rows.clone()),

@@ -1,6 +1,7 @@
 //! Draws one token per row of scores z = logits / T, and says what the policy thought of it.
 //!
-//! logits [B, V] in the accumulator's dtype; one [`Draw`] and one [`Drawn`] a row. Reads B V elements twice.
+//! logits [B, V] in the accumulator's dtype; one [`Draw`] and one [`Drawn`] a row. Reads B V elements twice; on a GPU once, and
+//! truncated rows up to seven times more.
 //!
 //! Gumbel-max: the token is the id with the largest z + g, where g = -ln(-ln u) and u = (word + 1/2) / 2^32 with the
 //! [`philox`](super::philox) word of (request, position, id); the lowest id wins a tie. So a row's token depends on nothing but
@@ -8,6 +9,7 @@
 //! those of softmax(z) over all V ids, with the bits that [`head`](super::head) computes in training. Greedy drawing takes the
 //! largest score; its caller scores with T = 1.
 
+mod launch;
 mod race;
 mod truncation;
 
@@ -98,7 +100,7 @@ pub fn forward(stream: &Stream, logits: View<'_>, draws: &[Draw], out: &mut [Dra
         Device::Host(host) => crate::with_float!(logits.dtype(), T => {
             rows(host, logits.host::<<T as Element>::Acc>(), draws, out);
         }),
-        Device::Cuda(_) => return Err(OpError::NoKernel { op: OP }),
+        Device::Cuda(cuda) => launch::rows(OP, cuda, logits, draws, out)?,
     }
     Ok(())
 }
