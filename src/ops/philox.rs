@@ -44,11 +44,6 @@ impl Key {
         Self { key: [a, b], upper: [c, d] }
     }
 
-    /// The key, and the upper half of the counters.
-    pub(super) fn halves(&self) -> [[u32; 2]; 2] {
-        [self.key, self.upper]
-    }
-
     /// The words of vocabulary ids `4 * block` to `4 * block + 3` at `position`.
     #[inline(always)]
     pub fn block(&self, position: u32, block: u32) -> [u32; BLOCK] {

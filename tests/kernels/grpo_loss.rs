@@ -1,10 +1,12 @@
+use patarm::device::Stream;
 use patarm::dims;
 use patarm::ops::OpError;
 use patarm::ops::grpo_loss::{GrpoLoss, Kl, LossGradient, LossSums, PolicyTokens, Ratio, forward_backward};
 use patarm::tensor::{DType, Tensor};
 
 use super::differences;
-use super::tensors::{Output, bits, numbers, rounded, stored_numbers, stream, tensor};
+use super::on_cpu::{self, SCHEDULES};
+use super::tensors::{Output, bits, ids_on, numbers, rounded, stored_numbers, stream, tensor, tensor_on};
 use super::tolerance::{self, Exact};
 
 const TOKEN: GrpoLoss = GrpoLoss {
@@ -50,17 +52,27 @@ fn columns(dtype: DType, n: usize) -> Columns {
 }
 
 /// Sequence `first` and the following ones.
-fn sequences(first: usize, n: usize) -> Tensor {
+fn sequences(stream: &Stream, first: usize, n: usize) -> Tensor {
     let ids: Vec<u32> = (0..n).map(|i| (first + i / LENGTH) as u32).collect();
-    Tensor::from_ids(&ids, dims![N: n])
+    ids_on(stream, &ids)
 }
 
 fn run(dtype: DType, all: &Columns, settings: &GrpoLoss, old: LossSums) -> (LossSums, [Vec<f64>; 2]) {
+    run_on(&stream(2), dtype, all, settings, old)
+}
+
+fn run_on(
+    stream: &Stream,
+    dtype: DType,
+    all: &Columns,
+    settings: &GrpoLoss,
+    old: LossSums,
+) -> (LossSums, [Vec<f64>; 2]) {
     let dims = dims![N: all[0].len()];
-    let tensors = all.each_ref().map(|values| tensor(dtype, values, dims));
+    let tensors = all.each_ref().map(|values| tensor_on(stream, dtype, values, dims));
     let [logprob, behaviour, reference, entropy, advantage, weight, kl_weight, entropy_weight] =
         tensors.each_ref().map(|tensor| tensor.view());
-    let (reference, sequences) = (Some(reference), sequences(3, all[0].len()));
+    let (reference, sequences) = (Some(reference), sequences(stream, 3, all[0].len()));
     let sequence = sequences.view();
     let tokens = PolicyTokens {
         logprob,
@@ -73,9 +85,9 @@ fn run(dtype: DType, all: &Columns, settings: &GrpoLoss, old: LossSums) -> (Loss
         kl_weight,
         entropy_weight,
     };
-    let (mut dlogprob, mut dentropy, mut sums) = (Output::new(dtype, dims), Output::new(dtype, dims), old);
-    let out = LossGradient { dlogprob: dlogprob.view(), dentropy: dentropy.view() };
-    forward_backward(&stream(2), tokens, settings, out, &mut sums).unwrap();
+    let [mut dlogprob, mut dentropy] = [(); 2].map(|()| Output::unknown_on(stream, dtype, dims));
+    let (out, mut sums) = (LossGradient { dlogprob: dlogprob.view(), dentropy: dentropy.view() }, old);
+    forward_backward(stream, tokens, settings, out, &mut sums).unwrap();
     (sums, [dlogprob.values(), dentropy.values()])
 }
 
@@ -141,15 +153,61 @@ fn coefficients_are_the_slopes_of_the_loss() {
     }
 }
 
+/// Both coefficients within the tolerance rule.
+fn hold(got: &[Vec<f64>; 2], all: &Columns, settings: &GrpoLoss) {
+    let [values, terms] = plain(all, settings, |x| x);
+    let [plain, _] = plain(all, settings, |x| f64::from(x as f32));
+    for (((got, plain), values), terms) in got.iter().zip(plain).zip(values).zip(terms) {
+        tolerance::hold("grpo_loss", got, &plain, &Exact { values, terms }, DType::F32);
+    }
+}
+
 #[test]
 fn f32_is_as_near_to_f64_as_the_plain_form() {
     for (settings, n) in VARIANTS.iter().flat_map(|settings| [1, 33, 997].map(|n| (settings, n))) {
         let all = columns(DType::F32, n);
-        let (_, got) = run(DType::F32, &all, settings, LossSums::default());
-        let [values, terms] = plain(&all, settings, |x| x);
-        let [plain, _] = plain(&all, settings, |x| f64::from(x as f32));
-        for (((got, plain), values), terms) in got.iter().zip(plain).zip(values).zip(terms) {
-            tolerance::hold("grpo_loss", got, &plain, &Exact { values, terms }, DType::F32);
+        hold(&run(DType::F32, &all, settings, LossSums::default()).1, &all, settings);
+    }
+}
+
+/// What is added up, and what is counted.
+fn sums(of: &LossSums) -> ([f64; 8], [u64; 4]) {
+    let LossSums { loss, policy, kl, entropy, ratio, kl_estimate, token_entropy, largest_gap, .. } = *of;
+    let counts = [of.tokens, of.clipped_low, of.clipped_high, of.clipped_dual];
+    ([loss, policy, kl, entropy, ratio, kl_estimate, token_entropy, largest_gap], counts)
+}
+
+#[test]
+fn the_kernel_is_as_near_to_f64_as_the_plain_form_and_sums_as_the_host_does() {
+    for schedule in SCHEDULES {
+        for (settings, n) in VARIANTS.iter().flat_map(|settings| [1, 33, 997].map(|n| (settings, n))) {
+            let all = columns(DType::F32, n);
+            let stream = on_cpu::stream(schedule);
+            let (got_sums, got) = run_on(&stream, DType::F32, &all, settings, LossSums::default());
+            hold(&got, &all, settings);
+            let (host, _) = run(DType::F32, &all, settings, LossSums::default());
+            let ((got, counts), (host, expected)) = (sums(&got_sums), sums(&host));
+            assert_eq!(counts, expected);
+            // Every term is below 4 and rounded a few times in f32.
+            let near = |(a, b): (&f64, &f64)| (a - b).abs() <= 32.0 * n as f64 * 2f64.powi(-24);
+            assert!(got.iter().zip(&host).all(near), "{got:?} for {host:?}");
+        }
+    }
+}
+
+#[test]
+fn the_kernels_bits_do_not_depend_on_where_a_batch_is_split_between_sequences() {
+    let all = columns(DType::F32, 97);
+    let stream = on_cpu::stream(1);
+    for settings in &VARIANTS {
+        let (whole, [dlogprob, _]) = run_on(&stream, DType::F32, &all, settings, LossSums::default());
+        for cut in [7, 49, 91] {
+            let [front, back] =
+                [0..cut, cut..97].map(|rows| all.each_ref().map(|c| c[rows.clone()].to_vec()));
+            let (sums, [first, _]) = run_on(&stream, DType::F32, &front, settings, LossSums::default());
+            let (sums, [second, _]) = run_on(&stream, DType::F32, &back, settings, sums);
+            assert_eq!(sums, whole);
+            assert_eq!(bits(&[first, second].concat()), bits(&dlogprob));
         }
     }
 }
@@ -184,7 +242,7 @@ fn an_on_policy_step_has_ratio_one_and_no_gap() {
 #[test]
 fn a_missing_reference_is_an_error_not_a_zero() {
     let column = tensor(DType::F32, &[0.5], dims![N: 1]);
-    let (view, sequence) = (column.view(), sequences(0, 1));
+    let (view, sequence) = (column.view(), sequences(&stream(1), 0, 1));
     let tokens = PolicyTokens {
         logprob: view,
         behaviour: view,

@@ -1,12 +1,13 @@
-use patarm::device::{Device, DeviceChoice, Float};
+use patarm::device::{Float, Stream};
 use patarm::dims;
 use patarm::ops::head::{self, Coefficients, HeadGradient, HeadInput, Logprobs, Lse, Scratch};
 use patarm::ops::{Leaves, OpError};
-use patarm::tensor::{Arena, DType, Element, Tensor};
+use patarm::tensor::{Arena, DType, Element};
 use patarm::with_float;
 
 use super::differences::{self, weighted};
-use super::tensors::{Output, bits, numbers, rounded, stored_numbers, stream, tensor};
+use super::on_cpu::{self, SCHEDULES};
+use super::tensors::{Output, bits, ids_on, numbers, rounded, stored_numbers, stream, tensor_on};
 use super::tolerance::{self, Exact};
 
 /// (targets, hidden, vocabulary, bounds of the leaves). 2,048 ids are one tile of the softmax.
@@ -18,6 +19,15 @@ const CASES: [Case; 6] = [
     (5, 33, 2_053, &[0, 2, 2, 5]),
     (3, 16, 2_048, &[0, 3]),
     (7, 5, 4_133, &[0, 3, 7]),
+];
+/// Those of whole pieces of 16 bytes: leaves of more than one tile of tokens, ids of more than one leaf of a product, and hidden
+/// rows of more than one.
+const CUDA_CASES: [Case; 5] = [
+    (1, 8, 8, &[0, 1]),
+    (33, 24, 40, &[0, 5, 5, 33]),
+    (5, 40, 2_056, &[0, 2, 2, 5]),
+    (131, 16, 648, &[0, 130, 131]),
+    (7, 1_032, 136, &[0, 3, 7]),
 ];
 const INV_TEMPERATURE: f64 = 1.0 / 0.7;
 
@@ -63,49 +73,61 @@ impl Inputs {
     }
 }
 
-/// How a run is cut: threads, and rows of the scratch.
-type Cut = (usize, usize);
+/// Where a run is, and how it is cut: rows of the scratch.
+struct Cut {
+    stream: Stream,
+    rows: usize,
+}
+
+fn cut(threads: usize, rows: usize) -> Cut {
+    Cut { stream: stream(threads), rows }
+}
 
 fn with_input<R>(
     dtype: DType,
     inputs: &Inputs,
     (n, c, v, _): Case,
-    rows: usize,
+    Cut { stream, rows }: &Cut,
     run: impl FnOnce(HeadInput<'_>, &mut Scratch) -> R,
 ) -> R {
-    let (x, w) = (tensor(dtype, &inputs.x, dims![N: n, C: c]), tensor(dtype, &inputs.w, dims![V: v, C: c]));
-    let targets = Tensor::from_ids(&inputs.targets, dims![N: n]);
+    let x = tensor_on(stream, dtype, &inputs.x, dims![N: n, C: c]);
+    let w = tensor_on(stream, dtype, &inputs.w, dims![V: v, C: c]);
+    let targets = ids_on(stream, &inputs.targets);
     let mut plan = Arena::planned("plan");
-    Scratch::new(&mut plan, dtype, rows, v).expect("a plan is never full");
-    let device = Device::open(DeviceChoice::Cpu, 1).unwrap();
-    let mut arena = Arena::new("scratch", &device, plan.peak());
-    let mut scratch = Scratch::new(&mut arena, dtype, rows, v).expect("as planned");
+    Scratch::new(&mut plan, dtype, *rows, v).expect("a plan is never full");
+    let mut arena = Arena::new("scratch", stream.device(), plan.peak());
+    let mut scratch = Scratch::new(&mut arena, dtype, *rows, v).expect("as planned");
     let input =
         HeadInput { x: x.view(), w: w.view(), targets: targets.view(), inv_temperature: INV_TEMPERATURE };
     run(input, &mut scratch)
 }
 
+/// Three columns to write to.
+fn columns(cut: &Cut, dtype: DType, n: usize) -> [Output; 3] {
+    [(); 3].map(|()| Output::unknown_on(&cut.stream, dtype.accumulator(), dims![N: n]))
+}
+
 /// Log-probability, LSE and entropy.
-fn token_logprob(dtype: DType, (threads, rows): Cut, inputs: &Inputs, case: Case) -> [Vec<f64>; 3] {
-    with_input(dtype, inputs, case, rows, |input, scratch| {
-        let mut out = [(); 3].map(|()| Output::new(dtype.accumulator(), dims![N: case.0]));
+fn token_logprob(dtype: DType, cut: &Cut, inputs: &Inputs, case: Case) -> [Vec<f64>; 3] {
+    with_input(dtype, inputs, case, cut, |input, scratch| {
+        let mut out = columns(cut, dtype, case.0);
         let [logprob, lse, entropy] = &mut out;
         let views = Logprobs { logprob: logprob.view(), lse: lse.view(), entropy: entropy.view() };
-        head::token_logprob(&stream(threads), input, scratch, views).unwrap();
+        head::token_logprob(&cut.stream, input, scratch, views).unwrap();
         out.map(|output| output.values())
     })
 }
 
 /// dx, dw, and where `fresh` log-probability, LSE and entropy.
-fn gradient(dtype: DType, (threads, rows): Cut, inputs: &Inputs, case: Case, fresh: bool) -> [Vec<f64>; 5] {
+fn gradient(dtype: DType, cut: &Cut, inputs: &Inputs, case: Case, fresh: bool) -> [Vec<f64>; 5] {
     let ((n, c, v, bounds), sum) = (case, dtype.accumulator());
-    let [_, lse, entropy] = token_logprob(dtype, (1, rows), inputs, case);
-    let [lse, entropy, dlogprob, dentropy] =
-        [&lse, &entropy, &inputs.dlogprob, &inputs.dentropy].map(|values| tensor(sum, values, dims![N: n]));
-    let mut dx = Output::new(dtype, dims![N: n, C: c]);
-    let mut dw = Output::holding(sum, &inputs.old_dw, dims![V: v, C: c]);
-    let mut out = [(); 3].map(|()| Output::new(sum, dims![N: n]));
-    with_input(dtype, inputs, case, rows, |input, scratch| {
+    let [_, lse, entropy] = token_logprob(dtype, cut, inputs, case);
+    let [lse, entropy, dlogprob, dentropy] = [&lse, &entropy, &inputs.dlogprob, &inputs.dentropy]
+        .map(|values| tensor_on(&cut.stream, sum, values, dims![N: n]));
+    let mut dx = Output::unknown_on(&cut.stream, dtype, dims![N: n, C: c]);
+    let mut dw = Output::on(&cut.stream, sum, &inputs.old_dw, dims![V: v, C: c]);
+    let mut out = columns(cut, dtype, n);
+    with_input(dtype, inputs, case, cut, |input, scratch| {
         let [a, b, d] = &mut out;
         let lse = match fresh {
             true => Lse::Fresh(Logprobs { logprob: a.view(), lse: b.view(), entropy: d.view() }),
@@ -114,7 +136,7 @@ fn gradient(dtype: DType, (threads, rows): Cut, inputs: &Inputs, case: Case, fre
         let coefficients = Coefficients { dlogprob: dlogprob.view(), dentropy: Some(dentropy.view()) };
         let leaves = Leaves::new(bounds.to_vec());
         let views = HeadGradient { dx: dx.view(), dw: Some(dw.view()) };
-        head::gradient(&stream(threads), input, coefficients, lse, (&leaves, scratch), views).unwrap();
+        head::gradient(&cut.stream, input, coefficients, lse, (&leaves, scratch), views).unwrap();
     });
     let [logprob, lse, entropy] = out.map(|output| output.values());
     [dx.values(), dw.values(), logprob, lse, entropy]
@@ -175,7 +197,7 @@ fn plain<F: Float, T: Element<Acc = F>>(inputs: &Inputs, (n, c, v, _): Case) -> 
         .map(|five| five.map(|values| values.into_iter().map(F::to_f64).collect()))
 }
 
-fn all(dtype: DType, cut: Cut, inputs: &Inputs, case: Case) -> [Vec<f64>; 5] {
+fn all(dtype: DType, cut: &Cut, inputs: &Inputs, case: Case) -> [Vec<f64>; 5] {
     let [dx, dw, logprob, lse, entropy] = gradient(dtype, cut, inputs, case, true);
     [logprob, lse, entropy, dx, dw]
 }
@@ -186,7 +208,7 @@ fn the_f64_body_follows_the_formulas() {
         let inputs = Inputs::new(DType::F64, case);
         let [expected, terms] = plain::<f64, f64>(&inputs, case);
         for ((got, expected), terms) in
-            all(DType::F64, (2, 2), &inputs, case).iter().zip(&expected).zip(terms)
+            all(DType::F64, &cut(2, 2), &inputs, case).iter().zip(&expected).zip(terms)
         {
             let near = |((a, b), terms): ((&f64, &f64), &f64)| (a - b).abs() <= 1e-13 * (1.0 + terms);
             assert!(got.iter().zip(expected).zip(&terms).all(near), "{case:?}");
@@ -201,31 +223,65 @@ fn gradients_are_the_slopes_of_log_probability_and_entropy() {
         inputs.old_dw.fill(0.0);
         let loss = |x: &[f64], w: &[f64]| {
             let moved = Inputs { x: x.to_vec(), w: w.to_vec(), ..inputs.part(0..case.0, case.1, vec![]) };
-            let [logprob, _, entropy] = token_logprob(DType::F64, (1, 64), &moved, case);
+            let [logprob, _, entropy] = token_logprob(DType::F64, &cut(1, 64), &moved, case);
             weighted(&logprob, &inputs.dlogprob) + weighted(&entropy, &inputs.dentropy)
         };
-        let [dx, dw, ..] = gradient(DType::F64, (2, 3), &inputs, case, false);
+        let [dx, dw, ..] = gradient(DType::F64, &cut(2, 3), &inputs, case, false);
         differences::hold("x", &inputs.x, &dx, |x| loss(x, &inputs.w));
         differences::hold("w", &inputs.w, &dw, |w| loss(&inputs.x, w));
+    }
+}
+
+/// Every result of a case within the tolerance rule, whose plain form is the same wherever the case runs.
+fn hold(dtype: DType, cut: &Cut, case: Case) {
+    let inputs = Inputs::new(dtype, case);
+    let [plain, _] = with_float!(dtype, T => plain::<<T as Element>::Acc, T>(&inputs, case));
+    let [values, terms] = self::plain::<f64, f64>(&inputs, case);
+    let stored = [DType::F32, DType::F32, DType::F32, dtype, DType::F32];
+    let compared = all(dtype, cut, &inputs, case).into_iter().zip(plain);
+    for (((got, plain), stored), (values, terms)) in compared.zip(stored).zip(values.into_iter().zip(terms)) {
+        tolerance::hold("head", &got, &rounded(stored, &plain), &Exact { values, terms }, stored);
     }
 }
 
 #[test]
 fn f32_and_bf16_are_as_near_to_f64_as_the_plain_form() {
     for dtype in [DType::F32, DType::BF16] {
-        for case in CASES {
-            let inputs = Inputs::new(dtype, case);
-            let [plain, _] = with_float!(dtype, T => plain::<<T as Element>::Acc, T>(&inputs, case));
-            let [values, terms] = self::plain::<f64, f64>(&inputs, case);
-            let stored = [DType::F32, DType::F32, DType::F32, dtype, DType::F32];
-            let compared = all(dtype, (2, 512), &inputs, case).into_iter().zip(plain);
-            for (((got, plain), stored), (values, terms)) in
-                compared.zip(stored).zip(values.into_iter().zip(terms))
-            {
-                tolerance::hold("head", &got, &rounded(stored, &plain), &Exact { values, terms }, stored);
-            }
+        CASES.iter().for_each(|case| hold(dtype, &cut(2, 512), *case));
+    }
+}
+
+#[test]
+fn kernels_are_as_near_to_f64_as_the_plain_form() {
+    for schedule in SCHEDULES {
+        for (case, rows) in CUDA_CASES.into_iter().zip([512, 512, 64, 100, 40]) {
+            hold(DType::BF16, &Cut { stream: on_cpu::stream(schedule), rows }, case);
         }
     }
+}
+
+#[test]
+fn neither_neighbours_nor_resident_leaves_change_a_bit_of_a_kernels_results() {
+    let (n, c, v, bounds) = (133, 24, 2_056, &[0, 60, 61, 133]);
+    let inputs = Inputs::new(DType::BF16, (n, c, v, bounds));
+    let run = |inputs: &Inputs, case: Case, fresh| {
+        let cut = Cut { stream: on_cpu::stream(1), rows: 80 };
+        gradient(DType::BF16, &cut, inputs, case, fresh).map(|values| bits(&values))
+    };
+    let whole = run(&inputs, (n, c, v, bounds), true);
+    let [dx, dw, ..] = run(&inputs, (n, c, v, bounds), false);
+    assert_eq!([&dx, &dw], [&whole[0], &whole[1]], "a stored LSE is not the fresh one");
+    let (mut dw, mut rest) = (inputs.old_dw.clone(), [const { Vec::new() }; 4]);
+    for (rows, bounds) in [(0..61, &[0usize, 60, 61] as &'static [usize]), (61..133, &[0, 72])] {
+        let part = inputs.part(rows.clone(), c, dw);
+        let [part_dx, part_dw, columns @ ..] = run(&part, (rows.len(), c, v, bounds), true);
+        dw = part_dw.into_iter().map(f64::from_bits).collect();
+        rest[0].extend(part_dx);
+        rest[1..].iter_mut().zip(columns).for_each(|(all, part)| all.extend(part));
+    }
+    let [dx, columns @ ..] = rest;
+    assert_eq!([&dx, &bits(&dw)], [&whole[0], &whole[1]]);
+    assert_eq!(columns, whole[2..]);
 }
 
 #[test]
@@ -233,11 +289,12 @@ fn a_rows_numbers_are_the_same_bits_in_every_function_tile_and_thread() {
     for dtype in [DType::F32, DType::BF16, DType::F64] {
         for case in CASES {
             let inputs = Inputs::new(dtype, case);
-            let expected = token_logprob(dtype, (1, 1), &inputs, case).map(|values| bits(&values));
-            for cut in [(1, 512), (2, 2), (3, 3)] {
-                let [dx, dw, fresh @ ..] = gradient(dtype, cut, &inputs, case, true);
-                assert_eq!(fresh.map(|values| bits(&values)), expected, "{dtype:?} {case:?} {cut:?}");
-                let [stored_dx, stored_dw, ..] = gradient(dtype, cut, &inputs, case, false);
+            let expected = token_logprob(dtype, &cut(1, 1), &inputs, case).map(|values| bits(&values));
+            for (threads, rows) in [(1, 512), (2, 2), (3, 3)] {
+                let cut = cut(threads, rows);
+                let [dx, dw, fresh @ ..] = gradient(dtype, &cut, &inputs, case, true);
+                assert_eq!(fresh.map(|values| bits(&values)), expected, "{dtype:?} {case:?} {rows}");
+                let [stored_dx, stored_dw, ..] = gradient(dtype, &cut, &inputs, case, false);
                 assert_eq!([bits(&dx), bits(&dw)], [bits(&stored_dx), bits(&stored_dw)]);
             }
         }
@@ -250,14 +307,16 @@ fn neither_tiles_of_whole_sums_nor_resident_leaves_change_a_gradient() {
     let case: Case = (n, c, v, &[0, 600, 700, 1_300]);
     for dtype in [DType::F32, DType::BF16] {
         let inputs = Inputs::new(dtype, case);
-        let whole = [(1, 512), (2, 512), (2, 1024)].map(|cut| gradient(dtype, cut, &inputs, case, false));
+        let whole = [(1, 512), (2, 512), (2, 1024)]
+            .map(|(threads, rows)| gradient(dtype, &cut(threads, rows), &inputs, case, false));
         for other in &whole[1..] {
             assert_eq!([bits(&whole[0][0]), bits(&whole[0][1])], [bits(&other[0]), bits(&other[1])]);
         }
         let (mut dx, mut dw) = (Vec::new(), inputs.old_dw.clone());
         for (rows, bounds) in [(0..700, &[0usize, 600, 700] as &'static [usize]), (700..1_300, &[0, 600])] {
             let part = inputs.part(rows.clone(), c, dw);
-            let [part_dx, part_dw, ..] = gradient(dtype, (2, 512), &part, (rows.len(), c, v, bounds), false);
+            let [part_dx, part_dw, ..] =
+                gradient(dtype, &cut(2, 512), &part, (rows.len(), c, v, bounds), false);
             dx.extend(part_dx);
             dw = part_dw;
         }
@@ -270,9 +329,9 @@ fn logits_are_the_scores_that_training_sees() {
     for dtype in [DType::F32, DType::BF16] {
         for case in CASES {
             let ((n, _, v, _), inputs) = (case, Inputs::new(dtype, case));
-            let [logprob, lse, _] = token_logprob(dtype, (2, 3), &inputs, case);
+            let [logprob, lse, _] = token_logprob(dtype, &cut(2, 3), &inputs, case);
             let mut out = Output::new(dtype.accumulator(), dims![B: n, V: v]);
-            with_input(dtype, &inputs, case, 1, |input, _| {
+            with_input(dtype, &inputs, case, &cut(1, 1), |input, _| {
                 head::logits(&stream(2), input.x, input.w, INV_TEMPERATURE, out.view()).unwrap();
             });
             let z = out.values();
@@ -290,7 +349,7 @@ fn a_score_that_is_not_finite_is_seen_in_the_entropy() {
     for bad in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
         let mut inputs = Inputs::new(DType::F32, case);
         inputs.w[2_050 * case.1] = bad;
-        let [.., entropy] = token_logprob(DType::F32, (1, 2), &inputs, case);
+        let [.., entropy] = token_logprob(DType::F32, &cut(1, 2), &inputs, case);
         assert!(entropy.iter().all(|x| x.is_nan()), "{bad}: {entropy:?}");
     }
 }
@@ -300,7 +359,7 @@ fn a_target_outside_the_vocabulary_is_refused() {
     let case = CASES[2];
     let mut inputs = Inputs::new(DType::F32, case);
     inputs.targets[30] = 31;
-    let error = with_input(DType::F32, &inputs, case, 4, |input, scratch| {
+    let error = with_input(DType::F32, &inputs, case, &cut(1, 4), |input, scratch| {
         let mut out = [(); 3].map(|()| Output::new(DType::F32, dims![N: case.0]));
         let [logprob, lse, entropy] = &mut out;
         let views = Logprobs { logprob: logprob.view(), lse: lse.view(), entropy: entropy.view() };

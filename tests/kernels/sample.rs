@@ -1,10 +1,13 @@
+use patarm::device::Stream;
 use patarm::dims;
 use patarm::ops::head::{self};
 use patarm::ops::philox::Key;
 use patarm::ops::sample::{Choice, Draw, Drawn, Truncation, forward};
-use patarm::tensor::{DType, Tensor};
+use patarm::tensor::DType;
 
-use super::tensors::{numbers, stream, tensor};
+use super::on_cpu::{self, SCHEDULES};
+use super::tensors::{ids_on, numbers, stream, tensor, tensor_on};
+use super::tolerance::{self, Exact};
 
 fn key(sample: u32) -> Key {
     Key::of_request(17, 3, 5, sample)
@@ -20,10 +23,14 @@ fn scores(rows: usize, v: usize) -> Vec<f64> {
 }
 
 fn sample(threads: usize, dtype: DType, z: &[f64], draws: &[Draw]) -> Vec<Drawn> {
+    sample_on(&stream(threads), dtype, z, draws)
+}
+
+fn sample_on(stream: &Stream, dtype: DType, z: &[f64], draws: &[Draw]) -> Vec<Drawn> {
     let v = z.len() / draws.len();
-    let logits = tensor(dtype, z, dims![B: draws.len(), V: v]);
+    let logits = tensor_on(stream, dtype, z, dims![B: draws.len(), V: v]);
     let mut out = vec![Drawn::default(); draws.len()];
-    forward(&stream(threads), logits.view(), draws, &mut out).unwrap();
+    forward(stream, logits.view(), draws, &mut out).unwrap();
     out
 }
 
@@ -93,6 +100,70 @@ fn tokens_are_the_winners_of_the_plain_race_among_the_kept() {
 }
 
 #[test]
+fn kernels_draw_the_winners_of_the_plain_race_among_the_kept() {
+    for (schedule, v) in SCHEDULES.iter().flat_map(|schedule| [8, 32, 1_000, 4_136].map(|v| (schedule, v))) {
+        let draws: Vec<Draw> = (0..16)
+            .map(|i| Draw {
+                vocabulary: (v - i as usize % 3) as u32,
+                ..draw(i, Choice::Gumbel(TRUNCATIONS[i as usize % 8]), v)
+            })
+            .collect();
+        let flat = scores(draws.len(), v);
+        let ties: Vec<f64> = flat.iter().map(|z| (2.0 * z).round() / 2.0).collect();
+        for z in [&flat, &ties] {
+            let drawn = sample_on(&on_cpu::stream(*schedule), DType::F32, z, &draws);
+            for ((z, draw), drawn) in z.chunks(v).zip(&draws).zip(drawn) {
+                let Choice::Gumbel(truncation) = draw.choice else { unreachable!("all draws are random") };
+                let allowed = &z[..draw.vocabulary as usize];
+                assert_eq!(
+                    drawn.token,
+                    plain_token(z, &plain_kept(allowed, truncation), draw),
+                    "{v} {truncation:?}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn a_kernels_numbers_are_as_near_to_f64_as_the_hosts_and_depend_on_their_row_alone() {
+    for v in [8, 1_000, 4_136] {
+        let mut draws: Vec<Draw> =
+            (0..5).map(|i| draw(i, Choice::Gumbel(TRUNCATIONS[i as usize]), v)).collect();
+        draws.extend([draw(5, Choice::Greedy, v), draw(6, Choice::Forced(7), v)]);
+        let z = scores(draws.len(), v);
+        let [host, exact] = [DType::F32, DType::F64].map(|dtype| sample(1, dtype, &z, &draws));
+        let got = sample_on(&on_cpu::stream(0), DType::F32, &z, &draws);
+        let tokens = |drawn: &[Drawn]| drawn.iter().map(|drawn| drawn.token).collect::<Vec<_>>();
+        assert_eq!(tokens(&got), tokens(&exact));
+        for column in [|d: &Drawn| d.logprob, |d: &Drawn| d.lse, |d: &Drawn| d.entropy] {
+            let [host, exact, got] = [&host, &exact, &got].map(|d| d.iter().map(column).collect::<Vec<_>>());
+            let terms = exact
+                .iter()
+                .zip(z.chunks(v))
+                .map(|(x, z)| x.abs() + z.iter().fold(1.0, |m, z| z.abs().max(m)));
+            let exact = Exact { terms: terms.collect(), values: exact };
+            tolerance::hold("sample", &got, &host, &exact, DType::F32);
+        }
+        for (i, z) in z.chunks(v).enumerate() {
+            assert_eq!(sample_on(&on_cpu::stream(2), DType::F32, z, &draws[i..=i]), got[i..=i]);
+        }
+    }
+}
+
+#[test]
+fn a_kernel_races_only_the_spans_that_can_win_and_finds_the_winner_of_a_whole_vocabulary() {
+    let v = 151_936;
+    let draws: Vec<Draw> = (0..2).map(|i| draw(i, Choice::Gumbel(Truncation::NONE), v)).collect();
+    let z = scores(draws.len(), v);
+    let tokens = |drawn: Vec<Drawn>| drawn.iter().map(|drawn| drawn.token).collect::<Vec<_>>();
+    assert_eq!(
+        tokens(sample_on(&on_cpu::stream(1), DType::F32, &z, &draws)),
+        tokens(sample(1, DType::F32, &z, &draws))
+    );
+}
+
+#[test]
 fn a_token_does_not_depend_on_its_batch_or_threads() {
     let v = 1_001;
     let draws: Vec<Draw> = (0..12).map(|i| draw(i, Choice::Gumbel(TRUNCATIONS[i as usize % 8]), v)).collect();
@@ -159,34 +230,40 @@ fn greedy_takes_the_lowest_id_of_the_largest_score() {
     assert_eq!(sample(1, DType::F32, &z, &[draw(0, Choice::Gumbel(of_equals), 5)])[0].token, 1);
 }
 
+/// Whether drawing and training say the same of a row, to the bit.
+fn hold_training_to_sampling(stream: &Stream, dtype: DType, [c, v]: [usize; 2]) {
+    let b = 5;
+    let [x, w] = [(1, dims![B: b, C: c]), (2, dims![V: v, C: c])]
+        .map(|(seed, dims)| tensor_on(stream, dtype, &numbers(seed, dims.count()), dims));
+    let inv_temperature = head::inverse_temperature(0.8);
+    let mut z = tensor_on(stream, DType::F32, &vec![0.0; b * v], dims![B: b, V: v]);
+    head::logits(stream, x.view(), w.view(), inv_temperature, z.view_mut()).unwrap();
+    let draws: Vec<Draw> = (0..5).map(|i| draw(i, Choice::Gumbel(TRUNCATIONS[i as usize]), v)).collect();
+    let mut drawn = vec![Drawn::default(); b];
+    forward(stream, z.view(), &draws, &mut drawn).unwrap();
+
+    let ids: Vec<u32> = drawn.iter().map(|drawn| drawn.token).collect();
+    let targets = ids_on(stream, &ids);
+    let input = head::HeadInput { x: x.view(), w: w.view(), targets: targets.view(), inv_temperature };
+    let mut arena = patarm::tensor::Arena::new("scratch", stream.device(), 1 << 20);
+    let mut scratch = head::Scratch::new(&mut arena, dtype, 3, v).unwrap();
+    let mut out = [(); 3].map(|()| tensor_on(stream, DType::F32, &[0.0; 5], dims![N: b]));
+    let [logprob, lse, entropy] = out.each_mut().map(|tensor| tensor.view_mut());
+    head::token_logprob(stream, input, &mut scratch, head::Logprobs { logprob, lse, entropy }).unwrap();
+    let columns = out.map(|tensor| tensor.view().read().unwrap());
+    for (i, drawn) in drawn.iter().enumerate() {
+        let trained = columns.each_ref().map(|column| column[i].to_bits());
+        assert_eq!([drawn.logprob, drawn.lse, drawn.entropy].map(f64::to_bits), trained);
+    }
+}
+
 #[test]
 fn sampled_log_probabilities_are_the_bits_of_training() {
     for dtype in [DType::F32, DType::BF16] {
-        let (b, c, v) = (5, 33, 4_133);
-        let (x, w) = (numbers(1, b * c), numbers(2, v * c));
-        let (x, w) = (tensor(dtype, &x, dims![B: b, C: c]), tensor(dtype, &w, dims![V: v, C: c]));
-        let inv_temperature = head::inverse_temperature(0.8);
-        let mut z = Tensor::zeros(DType::F32, dims![B: b, V: v]);
-        head::logits(&stream(1), x.view(), w.view(), inv_temperature, z.view_mut()).unwrap();
-        let draws: Vec<Draw> = (0..5).map(|i| draw(i, Choice::Gumbel(TRUNCATIONS[i as usize]), v)).collect();
-        let mut drawn = vec![Drawn::default(); b];
-        forward(&stream(2), z.view(), &draws, &mut drawn).unwrap();
-
-        let ids: Vec<u32> = drawn.iter().map(|drawn| drawn.token).collect();
-        let targets = Tensor::from_ids(&ids, dims![N: b]);
-        let input = head::HeadInput { x: x.view(), w: w.view(), targets: targets.view(), inv_temperature };
-        let device = patarm::device::Device::open(patarm::device::DeviceChoice::Cpu, 1).unwrap();
-        let mut arena = patarm::tensor::Arena::new("scratch", &device, 1 << 20);
-        let mut scratch = head::Scratch::new(&mut arena, dtype, 3, v).unwrap();
-        let [mut logprob, mut lse, mut entropy] = [(); 3].map(|()| Tensor::zeros(DType::F32, dims![N: b]));
-        let out =
-            head::Logprobs { logprob: logprob.view_mut(), lse: lse.view_mut(), entropy: entropy.view_mut() };
-        head::token_logprob(&stream(2), input, &mut scratch, out).unwrap();
-        let columns = [&logprob, &lse, &entropy].map(|tensor| tensor.view().to_f64());
-        for (i, drawn) in drawn.iter().enumerate() {
-            let trained = columns.each_ref().map(|column| column[i].to_bits());
-            assert_eq!([drawn.logprob, drawn.lse, drawn.entropy].map(f64::to_bits), trained);
-        }
+        hold_training_to_sampling(&stream(2), dtype, [33, 4_133]);
+    }
+    for schedule in SCHEDULES {
+        hold_training_to_sampling(&on_cpu::stream(schedule), DType::BF16, [40, 4_136]);
     }
 }
 

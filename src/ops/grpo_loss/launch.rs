@@ -69,12 +69,17 @@ pub(super) fn forward_backward(
     let numbers = [room, room.offset(each), room.offset(each * (n + 1))];
     let arguments = Arguments {
         ticket: cuda.tickets(1)?,
-        tokens: i32::try_from(n).map_err(|_| launch.refuse(format!("{n} targets: the kernel counts to 2^31")))?,
+        tokens: i32::try_from(n)
+            .map_err(|_| launch.refuse(format!("{n} targets: the kernel counts to 2^31")))?,
         ..arguments(tokens, settings, &out, numbers)
     };
     let mut numbers = in_order(sums);
     cuda.driver().upload(cast_slice(&numbers), room).map_err(DeviceError::from)?;
-    launch.run_with("grpo_loss_forward_backward_f32", Grid::row(n.div_ceil(BLOCK), BLOCK as u32), &arguments)?;
+    launch.run_with(
+        "grpo_loss_forward_backward_f32",
+        Grid::row(n.div_ceil(BLOCK), BLOCK as u32),
+        &arguments,
+    )?;
     cuda.driver().download(room, cast_slice_mut(&mut numbers)).map_err(DeviceError::from)?;
     *sums = from_order(numbers);
     Ok(())

@@ -190,7 +190,10 @@ pub(super) fn token_logprob(
 }
 
 fn too_small(launch: &Launch<'_>, scratch: &Scratch, needed: usize) -> OpError {
-    launch.refuse(format!("the scratch holds {} numbers, a token needs {needed}", scratch.scores.dims().count()))
+    launch.refuse(format!(
+        "the scratch holds {} numbers, a token needs {needed}",
+        scratch.scores.dims().count()
+    ))
 }
 
 /// How the gradient is cut: tokens whose dx is summed at once, and ids whose dz is in memory at once. Both follow from the
@@ -255,10 +258,8 @@ pub(super) fn gradient(
             coefficients: coefficients.rows(rows.clone()),
             lse: lse.rows(rows.clone()).addresses(),
         };
-        let out = HeadGradient {
-            dx: out.dx.reborrow().rows(rows),
-            dw: out.dw.as_mut().map(ViewMut::reborrow),
-        };
+        let out =
+            HeadGradient { dx: out.dx.reborrow().rows(rows), dw: out.dw.as_mut().map(ViewMut::reborrow) };
         batch.gradient(stream, cut.ids, (&leaves, scratch), out)?;
     }
     Ok(())
@@ -329,7 +330,11 @@ impl Batch<'_> {
             inv_temperature: inv_temperature as f32,
         };
         let tiles = x.dims().rows().div_ceil(TOKENS) * ids.len().div_ceil(TILE);
-        self.launch.run_with("head_gradient_bf16", Grid { shared: SHARED[1], ..Grid::row(tiles, 256) }, &arguments)
+        self.launch.run_with(
+            "head_gradient_bf16",
+            Grid { shared: SHARED[1], ..Grid::row(tiles, 256) },
+            &arguments,
+        )
     }
 
     /// The finished sum over ids, in storage.

@@ -43,7 +43,7 @@ const _: () = assert!(size_of::<Row>() == 16);
 
 /// `Draw` in `kernels/sample.cu`, word for word.
 fn words(draw: &Draw) -> [u32; 12] {
-    let [[k0, k1], [u0, u1]] = draw.key.halves();
+    let [k0, k1, u0, u1] = bytemuck::cast(draw.key);
     let (choice, forced, truncation) = match draw.choice {
         Choice::Greedy => (0, 0, Truncation::NONE),
         Choice::Gumbel(Truncation::NONE) => (1, 0, Truncation::NONE),
@@ -90,7 +90,9 @@ pub(super) fn rows(
         launch.run_with("sample_truncated_f32", Grid::row(b, 1024), &arguments)?;
     }
     let mut rows = vec![Row::zeroed(); b];
-    cuda.driver().download(arguments.drawn, cast_slice_mut(&mut rows)).map_err(crate::device::DeviceError::from)?;
+    cuda.driver()
+        .download(arguments.drawn, cast_slice_mut(&mut rows))
+        .map_err(crate::device::DeviceError::from)?;
     for (Row { token, logprob, lse, entropy }, out) in rows.into_iter().zip(out) {
         let [logprob, lse, entropy] = [logprob, lse, entropy].map(f64::from);
         *out = Drawn { token, logprob, lse, entropy };
