@@ -1,4 +1,8 @@
-//! What sampling stores equals what the trainer's packed, cache-free forward computes, bit for bit.
+//! What sampling stores equals what the trainer's packed, cache-free forward computes, bit for bit, on the CPU and by the CUDA
+//! kernels.
+
+#[path = "kernels/on_cpu.rs"]
+mod on_cpu;
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -16,7 +20,7 @@ use patarm::tensor::{Arena, DType, Tensor};
 use patarm::tokenizer::TokenId;
 use proptest::prelude::*;
 
-const VOCABULARY: usize = 97;
+const VOCABULARY: usize = 104;
 
 fn config(tied: bool) -> Config {
     Config {
@@ -52,6 +56,13 @@ fn model(stream: &Stream, dtype: DType, tied: bool) -> Model {
         }
     }
     model
+}
+
+/// Ids where the stream runs.
+fn ids(stream: &Stream, values: &[u32]) -> Tensor {
+    let mut tensor = Tensor::on(stream.device(), DType::U32, dims![N: values.len()]).expect("room");
+    tensor.view_mut().write_ids(values).expect("a device that works");
+    tensor
 }
 
 fn requests(lengths: &[usize], samples: u32, sampling: Sampling) -> Vec<Request> {
@@ -134,9 +145,9 @@ fn recompute(
     let mut buffers = Activations::new(c, model.dtype, Keep::All, batch.len(), &mut arena).expect("fits");
     qwen3::forward(stream, model, &batch, &mut buffers, None).expect("fits");
     let mut x = arena.tensor(model.dtype, dims![N: n, C: c.hidden]).expect("fits");
-    let heads = Tensor::from_ids(&heads, dims![N: n]);
+    let heads = ids(stream, &heads);
     rows::gather(stream, buffers.hidden(batch.len()), heads.view(), x.view_mut()).expect("fits");
-    let targets = Tensor::from_ids(&targets, dims![N: n]);
+    let targets = ids(stream, &targets);
     let w = model.params.get(model.params.head_id());
     let inv_temperature = head::inverse_temperature(rollouts[0].sampling.temperature);
     let input = HeadInput { x: x.view(), w, targets: targets.view(), inv_temperature };
@@ -144,8 +155,8 @@ fn recompute(
     let mut out = [(); 3].map(|()| arena.tensor(DType::F32, dims![N: n]).expect("fits"));
     let [logprob, lse, entropy] = out.each_mut().map(|t| t.view_mut());
     head::token_logprob(stream, input, &mut scratch, Logprobs { logprob, lse, entropy }).expect("fits");
-    let [a, b, c] = out.each_ref().map(|t| t.view().host::<f32>());
-    (0..n).map(|i| [a[i], b[i], c[i]]).collect()
+    let [a, b, c] = out.each_ref().map(|t| t.view().read().expect("a device that works"));
+    (0..n).map(|i| [a[i], b[i], c[i]].map(|x| x as f32)).collect()
 }
 
 fn stored(rollouts: &[Rollout]) -> Vec<[f32; 3]> {
@@ -176,6 +187,38 @@ fn stored_log_probabilities_equal_the_packed_forward_to_the_bit() {
             assert_eq!(bits(&stored(&rollouts)), bits(&again), "{dtype:?}, shared {shared}, tile {tile}");
         }
     }
+}
+
+#[test]
+fn so_they_do_by_the_cuda_kernels() {
+    for schedule in on_cpu::SCHEDULES {
+        let stream = on_cpu::stream(schedule);
+        let model = model(&stream, DType::BF16, schedule % 2 == 0);
+        let limits = Limits { tokens: 90, sequences: 8, blocks: 40 };
+        let rollouts = generate(&stream, &model, limits, &requests(&[1, 65, 31], 2, Sampling::default()));
+        assert!(rollouts.iter().any(|r| r.completion.len() > 10), "something was drawn");
+        for (shared, tile) in [(true, 512), (false, 7)] {
+            let again = recompute(&stream, &model, &rollouts, shared, tile);
+            assert_eq!(
+                bits(&stored(&rollouts)),
+                bits(&again),
+                "schedule {schedule}, shared {shared}, tile {tile}"
+            );
+        }
+    }
+}
+
+#[test]
+fn by_the_cuda_kernels_too_a_rollout_depends_on_its_prompt_seed_and_sampling_alone() {
+    let stream = on_cpu::stream(1);
+    let model = model(&stream, DType::BF16, true);
+    let all = requests(&[1, 63, 33], 2, Sampling { top_k: 40, top_p: 0.9, ..Sampling::default() });
+    let alone =
+        |i: usize| generate(&stream, &model, Limits { tokens: 17, sequences: 2, blocks: 12 }, &all[i..=i]);
+    let alone: Vec<Rollout> = (0..all.len()).flat_map(alone).collect();
+    let together = generate(&stream, &model, Limits { tokens: 64, sequences: 6, blocks: 40 }, &all);
+    assert_eq!(bits(&stored(&alone)), bits(&stored(&together)));
+    assert_eq!(alone, together);
 }
 
 #[test]

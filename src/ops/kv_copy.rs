@@ -2,6 +2,8 @@
 //!
 //! pool [L, Blocks, K|V, KVH, 64, D] of any dtype; moves 2 x 2 L KVH 64 D elements a pair.
 
+use std::collections::HashSet;
+
 use bytemuck::{Pod, Zeroable, bytes_of};
 
 use super::OpError;
@@ -12,13 +14,18 @@ use crate::tensor::ViewMut;
 /// For each (from, to): every layer's block `to` = block `from`. No block is both written and read.
 ///
 /// # Errors
-/// When a block is not in the pool.
+/// When a block is not in the pool, or is both written and read.
 pub fn forward(stream: &Stream, pool: ViewMut<'_>, pairs: &[(u32, u32)]) -> Result<(), OpError> {
     const OP: &str = "kv_copy_forward";
     let dims = pool.dims();
     let blocks = dims.axes().get(1).map_or(0, |axis| axis.1);
     if let Some(pair) = pairs.iter().find(|(from, to)| (*from).max(*to) as usize >= blocks) {
         return Err(OpError::Argument { op: OP, reason: format!("blocks {pair:?}: the pool has {blocks}") });
+    }
+    let read: HashSet<u32> = pairs.iter().map(|(from, _)| *from).collect();
+    if let Some((_, block)) = pairs.iter().find(|(_, to)| read.contains(to)) {
+        let reason = format!("block {block} is both written and read");
+        return Err(OpError::Argument { op: OP, reason });
     }
     match stream.launch(OP) {
         Device::Host(host) => {

@@ -256,18 +256,22 @@ impl<'a> Run<'a> {
     /// Gives each sample of the complete prompts its blocks and draws its first token.
     fn start(&mut self, complete: Vec<(Prefill, u32)>) -> Result<(), RolloutError> {
         let (mut copies, mut rows, mut started) = (Vec::new(), Vec::new(), Vec::new());
-        for (prefill, row) in complete {
+        for (prefill, row) in &complete {
             let request = &self.requests[prefill.request];
             for sample in 0..request.seeds.len() {
                 let (blocks, copy) = request.sample_blocks(&prefill.blocks, &mut self.blocks);
                 copies.extend(copy);
-                rows.push(row);
+                rows.push(*row);
                 started.push(Sequence::new(request, (prefill.request, sample), blocks));
             }
             self.promised -= request.most_blocks() - request.prompt_blocks();
-            prefill.blocks.iter().for_each(|&block| self.blocks.give_back(block));
         }
         kv_copy::forward(self.stream, self.engine.pool.view_mut(), &copies)?;
+        // Not before: a block that is copied from must not be given to the next request to copy to.
+        complete
+            .iter()
+            .flat_map(|(prefill, _)| &*prefill.blocks)
+            .for_each(|&block| self.blocks.give_back(block));
         let first = self.active.len();
         self.active.extend(started);
         self.draw(first, &rows)
