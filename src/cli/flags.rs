@@ -14,7 +14,7 @@ use crate::trainer::{ModelDtype, TrainConfig, TrainError};
 /// Where a command computes.
 #[derive(Debug, Args)]
 pub(super) struct Machine {
-    /// Where to compute: auto, cpu, cuda or cuda:N.
+    /// Where to compute: cpu, cuda, cuda:N, or auto, which is the CPU for now.
     #[arg(long, default_value = "auto", value_parser = device)]
     device: DeviceChoice,
     /// Storage of weights and activations: f32, bf16 or f64 [default: f32].

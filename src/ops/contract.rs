@@ -32,12 +32,6 @@ pub enum OpError {
         /// What it should be.
         expected: DType,
     },
-    /// GPUs have no kernel for it.
-    #[error("{op}: there is no CUDA kernel for it yet; use --device cpu")]
-    NoKernel {
-        /// Operator.
-        op: &'static str,
-    },
     /// The device refused, or work before this failed.
     #[error(transparent)]
     Device(#[from] DeviceError),
