@@ -38,7 +38,7 @@ const OUTSIDE: [&str; 13] = [
     "undefined",
 ];
 
-/// Adds the guards that [`guarded`] calls, takes away what no guard covers. No template can spell the guards' names.
+/// Adds the guards that [`guarded`] calls, takes away what no guard covers.
 pub(super) fn install(environment: &mut Environment<'_>) {
     environment.add_filter("#alone", |value: Value| alone(&value).map(|()| value));
     environment.add_filter("#kept", |value: Value| kept(&value).map(|()| value));
@@ -104,6 +104,7 @@ fn around<'s>(instruction: &Instruction<'s>) -> Result<Vec<Instruction<'s>>, Err
         I::SetAttr(_) => vec![I::Swap, guard("#kept"), I::Swap, this],
         I::GetItem => vec![guard("#weighed"), this],
         I::Add | I::Mul | I::Slice => vec![this, guard("#listed")],
+        I::LoadConst(value) if value.kind() == ValueKind::Iterable => vec![this, guard("#listed")],
         I::BuildList(_) | I::BuildTuple(_) | I::BuildMap(_) | I::CallFunction(..) | I::CallObject(_) => {
             vec![this, guard("#made")]
         }
@@ -137,8 +138,9 @@ fn tested(state: &mut State, args: Rest<ValueOrKwargs>) -> Result<bool, Error> {
 
 fn called(state: &mut State, args: Rest<ValueOrKwargs>) -> Result<Value, Error> {
     let (name, args) = pay(state, args)?;
-    args[1..].iter().try_for_each(kept)?;
-    let result = args[0].call_method(state, &name, &args[1..])?;
+    let Some((object, args)) = args.split_first() else { return Err(ErrorKind::MissingArgument.into()) };
+    args.iter().try_for_each(kept)?;
+    let result = object.call_method(state, &name, args)?;
     made(state, result)
 }
 
@@ -156,6 +158,9 @@ fn unknown(error: Error, what: &str, name: &str) -> Error {
 fn pay(state: &State, args: Rest<ValueOrKwargs>) -> Result<(String, Vec<Value>), Error> {
     let mut args = args.into_values();
     let name = args.pop().and_then(|name| name.as_str().map(str::to_owned)).unwrap_or_default();
+    if name.starts_with('#') {
+        return Err(wrong(format!("`{name}` is not a template's to call")));
+    }
     if let [first, others @ ..] = &args[..]
         && !OUTSIDE.contains(&name.as_str())
     {

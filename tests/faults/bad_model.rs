@@ -250,6 +250,8 @@ fn row_11_hostile_templates_are_refused_soon_and_in_little_memory() {
         ("listed", "{{ [[messages] * 100000] * 100000 }}"),
         ("include", "{% include '/etc/hostname' %}"),
         ("nested", &nested),
+        ("guard", "{{ ['x'] | map('#called') | list | tojson }}"),
+        ("guards", "{{ [['x']] | map('#applied', '#applied', '#applied') | list | tojson }}"),
         ("starred", "{% set l = ['x', 'y'] %}{{ 'x' | replace(*l) }}"),
     ] {
         hostile(name, "chat_template.jinja", template.as_bytes(), "chat template");

@@ -74,7 +74,7 @@ fn templates_reach_no_file_no_clock_and_no_format_method() {
 
 /// What Jinja2 makes of [`SOUND`], with the blocks trimmed as transformers does.
 const EXPECTED: &str = "a:1:none\nb:3:hi\n(0a=-b=(1c=1d=(2)))\n123\nuser,assistant,user,system HERE\n\
-    2 {\"role\": \"user\", \"size\": 9} True";
+    2 {\"role\": \"user\", \"size\": 9} True {\"a\": [\"b\", \"c\"]}";
 
 /// Loops of all kinds, a macro, lists that grow in a namespace, comparisons in chains.
 const SOUND: &str = r#"{% set ns = namespace(seen=[], n=0, last=none) %}
@@ -89,7 +89,7 @@ const SOUND: &str = r#"{% set ns = namespace(seen=[], n=0, last=none) %}
 {% for x in [1, [2, [3]]] recursive %}{{ loop(x) if x is iterable else x }}{% endfor %}
 
 {{ (messages[1:] + messages[:1]) | map(attribute='role') | join(',') }} {{ messages[::-1][0].content.split(' ')[-1] | upper }}
-{{ ns.seen | selectattr('role', 'equalto', 'user') | list | length }} {{ ns.seen[-1] | tojson }} {{ ns.seen[0] == {'role': 'user', 'size': 2} }}"#;
+{{ ns.seen | selectattr('role', 'equalto', 'user') | list | length }} {{ ns.seen[-1] | tojson }} {{ ns.seen[0] == {'role': 'user', 'size': 2} }} {{ {'a': ['b'] + ['c']} | tojson }}"#;
 
 #[test]
 fn templates_that_collect_compare_and_recurse_within_bounds_give_what_jinja2_gives() {
