@@ -172,13 +172,14 @@ pub fn stems(kernels: &Path) -> io::Result<BTreeMap<String, BTreeSet<String>>> {
     Ok(part_of)
 }
 
-/// Compiles the kernels of a mutant's stems into `folder`, where they can be named in `ON_CPU_REPLACE`.
+/// Compiles the kernels of a mutant's stems into `folder`, where they can be named in `ON_CPU_REPLACE`. Without a mutant they
+/// are what they are: a control.
 ///
 /// # Errors
 /// What the compiler said: such a mutant tells nothing about the tests.
 pub fn build(
     kernels: &Path,
-    mutant: &Mutant,
+    mutant: Option<&Mutant>,
     stems: &BTreeSet<String>,
     folder: &Path,
 ) -> Result<Vec<PathBuf>, String> {
@@ -195,11 +196,11 @@ pub fn build(
     Ok(built)
 }
 
-fn copy_sources(kernels: &Path, mutant: &Mutant, to: &Path) -> io::Result<()> {
+fn copy_sources(kernels: &Path, mutant: Option<&Mutant>, to: &Path) -> io::Result<()> {
     fs::create_dir_all(to)?;
     for path in files(kernels, &["cu", "cuh"])? {
         let mut text = fs::read_to_string(&path)?;
-        if name(&path) == mutant.file {
+        if let Some(mutant) = mutant.filter(|mutant| mutant.file == name(&path)) {
             text.replace_range(mutant.bytes.clone(), mutant.replacement);
         }
         fs::write(to.join(name(&path)), text)?;

@@ -85,8 +85,13 @@ fn run(request: &Request) -> Result<usize, String> {
     let chosen = choose(&all, request);
     println!("{} of {} mutants, {argued} of them called equivalent", chosen.len(), all.len());
     let stems = mutation::stems(&kernels).map_err(|e| format!("{}: {e}", kernels.display()))?;
-    let wrong =
-        judge_all(&chosen, &list, |mutant| fate(mutant, &stems[&mutant.file], &cases, request, &folder));
+    let bench = Bench { tests: &request.tests, cases: &cases, folder: &folder };
+    if let Some(first) = chosen.first()
+        && bench.fate(None, &stems[&first.file]) != Fate::Survived
+    {
+        return Err("the tests fail with kernels that are compiled anew and not changed".into());
+    }
+    let wrong = judge_all(&chosen, &list, |mutant| bench.fate(Some(mutant), &stems[&mutant.file]));
     fs::remove_dir_all(&folder).map_err(|e| format!("{}: {e}", folder.display()))?;
     Ok(wrong)
 }
@@ -138,16 +143,27 @@ fn judge_all(chosen: &[&Mutant], list: &[Equivalent], fate: impl Fn(&Mutant) -> 
     wrong.into_inner().expect("no worker panics")
 }
 
-fn fate(mutant: &Mutant, stems: &BTreeSet<String>, cases: &Cases, request: &Request, folder: &Path) -> Fate {
-    let tests: BTreeSet<&String> = stems.iter().filter_map(|stem| cases.get(stem)).flatten().collect();
-    if tests.is_empty() {
-        return Fate::Survived;
+/// Where mutants are built and tested.
+struct Bench<'a> {
+    tests: &'a Path,
+    cases: &'a Cases,
+    folder: &'a Path,
+}
+
+impl Bench<'_> {
+    fn fate(&self, mutant: Option<&Mutant>, stems: &BTreeSet<String>) -> Fate {
+        let tests: BTreeSet<&String> =
+            stems.iter().filter_map(|stem| self.cases.get(stem)).flatten().collect();
+        if tests.is_empty() {
+            return Fate::Survived;
+        }
+        let own = self.folder.join(format!("{:?}", thread::current().id()).replace(['(', ')'], ""));
+        match mutation::build(&mutation::kernels(), mutant, stems, &own) {
+            Err(_) => Fate::NotCompiled,
+            Ok(kernels) if pass(self.tests, &tests, &kernels) => Fate::Survived,
+            Ok(_) => Fate::Killed,
+        }
     }
-    let own = folder.join(format!("{:?}", thread::current().id()).replace(['(', ')'], ""));
-    let Ok(kernels) = mutation::build(&mutation::kernels(), mutant, stems, &own) else {
-        return Fate::NotCompiled;
-    };
-    if pass(&request.tests, &tests, &kernels) { Fate::Survived } else { Fate::Killed }
 }
 
 /// Whether these tests pass with these kernels in place of those of the same names.
