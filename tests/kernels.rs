@@ -5,6 +5,7 @@ mod kernels {
     mod adamw;
     mod attention;
     mod attention_bits;
+    mod attention_device;
     mod attention_plain;
     mod bias;
     mod differences;

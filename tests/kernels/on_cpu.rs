@@ -7,12 +7,18 @@ pub(crate) const SCHEDULES: [u64; 3] = [0, 1, 2];
 
 /// A stream on such a device; `schedule` is the order in which its threads run.
 pub(crate) fn stream(schedule: u64) -> Stream {
-    Stream::new(Device::Cuda(Cuda::over(OnCpu { schedule })))
+    stream_of(schedule, [8, 0])
+}
+
+/// The same on a device of this compute capability.
+pub(crate) fn stream_of(schedule: u64, capability: [u32; 2]) -> Stream {
+    Stream::new(Device::Cuda(Cuda::over(OnCpu { schedule, capability })))
 }
 
 #[derive(Debug)]
 struct OnCpu {
     schedule: u64,
+    capability: [u32; 2],
 }
 
 fn said(doing: &str) -> impl FnOnce(on_cpu::Error) -> DriverError {
@@ -23,6 +29,10 @@ fn said(doing: &str) -> impl FnOnce(on_cpu::Error) -> DriverError {
 impl Driver for OnCpu {
     fn name(&self) -> String {
         "CUDA kernels on the CPU".into()
+    }
+
+    fn capability(&self) -> [u32; 2] {
+        self.capability
     }
 
     fn memory(&self) -> Result<[u64; 2], DriverError> {

@@ -148,6 +148,14 @@ fn a_rows_bits_depend_neither_on_its_neighbours_nor_on_the_kernel() {
 }
 
 #[test]
+fn warpgroups_of_warps_give_the_bits_of_warps() {
+    let case = Case::new(Direction::Forward, [1409, 1416, 1096], Write::Add);
+    let [x, w, old] = &case.inputs(DType::BF16);
+    let run = |stream: &Stream| bits(&case.run(stream, [DType::BF16; 2], [x, w, old]));
+    assert!(run(&on_cpu::stream(0)) == run(&on_cpu::stream_of(1, [9, 0])));
+}
+
+#[test]
 fn weights_collect_the_same_bits_from_leaves_at_once_and_one_after_the_other() {
     let stream = on_cpu::stream(1);
     let [n, m, k] = [200, 72, 136];

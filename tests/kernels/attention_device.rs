@@ -1,0 +1,192 @@
+//! Attention's CUDA kernels, run and checked on the CPU: as near to f64 as the plain form that rounds weights to bf16, and the
+//! same bits whichever way a row is computed.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use patarm::device::Stream;
+use patarm::dims;
+use patarm::ops::attention::{self, Keys, Source, Span};
+use patarm::tensor::{DType, Tensor};
+
+use super::attention::{backward, case, forward, inputs};
+use super::attention_plain::{self as plain, Case, Inputs};
+use super::on_cpu::{self, SCHEDULES};
+use super::tensors::{Output, bits, rounded, stored_numbers, stream, tensor_on};
+use super::tolerance::{self, Exact};
+
+/// Every head dim that has kernels, one key head and several, tiles and chunks with tails, continuations of continuations.
+fn cases() -> Vec<Case> {
+    vec![
+        case(1, 1, 16, &[(1, None)]),
+        case(6, 1, 64, &[(2, None), (0, None), (3, Some(0)), (2, Some(2)), (4, Some(0))]),
+        case(4, 2, 32, &[(5, None), (3, Some(0)), (1, None), (6, Some(0))]),
+        case(3, 1, 32, &[(255, None), (64, Some(0)), (1, Some(0)), (70, Some(0))]),
+        case(4, 2, 128, &[(127, None), (67, Some(0)), (31, None), (65, Some(0)), (2, Some(2))]),
+        case(2, 2, 16, &[(257, None)]),
+        case(7, 1, 64, &[(131, None), (33, Some(0))]),
+    ]
+}
+
+/// What a weight becomes on its way into a tensor core.
+fn narrow(weight: f32) -> f32 {
+    rounded(DType::BF16, &[f64::from(weight)])[0] as f32
+}
+
+#[test]
+fn out_and_lse_of_a_device_are_as_near_to_f64_as_the_plain_form() {
+    for schedule in SCHEDULES {
+        for case in cases() {
+            let inputs = inputs(DType::BF16, &case);
+            let qkv = [&inputs.q[..], &inputs.k, &inputs.v];
+            let values = forward(&stream(1), DType::F64, &case, qkv);
+            let terms = plain::forward_terms(&case, qkv, &values[1]);
+            let plain = plain::forward_weighing(&case, qkv, narrow);
+            let got = forward(&on_cpu::stream(schedule), DType::BF16, &case, qkv);
+            let exact = values.into_iter().zip(terms);
+            for (((got, plain), (values, terms)), stored) in
+                got.into_iter().zip(plain).zip(exact).zip([DType::BF16, DType::F32])
+            {
+                let plain = rounded(stored, &plain);
+                tolerance::hold(&format!("{case:?}"), &got, &plain, &Exact { values, terms }, stored);
+            }
+        }
+    }
+}
+
+#[test]
+fn gradients_of_a_device_are_as_near_to_f64_as_the_plain_form() {
+    for schedule in SCHEDULES {
+        for case in cases() {
+            let inputs = inputs(DType::BF16, &case);
+            let values = backward(&stream(1), DType::F64, &case, &inputs);
+            let terms = plain::backward::<f64>(&case, &inputs, true);
+            let plain = plain::backward_weighing(&case, &inputs, false, narrow);
+            let got = backward(&on_cpu::stream(schedule), DType::BF16, &case, &inputs);
+            for ((got, plain), (values, terms)) in
+                got.into_iter().zip(plain).zip(values.into_iter().zip(terms))
+            {
+                let plain = rounded(DType::BF16, &plain);
+                tolerance::hold(&format!("{case:?}"), &got, &plain, &Exact { values, terms }, DType::BF16);
+            }
+        }
+    }
+}
+
+/// A sequence in packed rows, and in blocks of a cache that holds NaN elsewhere.
+struct Sequence {
+    case: Case,
+    qkv: [Vec<f64>; 3],
+    pool: Tensor,
+    blocks: Arc<[u32]>,
+}
+
+type Bits = [Vec<u64>; 2];
+
+impl Sequence {
+    fn new(stream: &Stream, heads: usize, kv_heads: usize, d: usize, len: usize) -> Self {
+        let numbers = |seed, heads: usize| stored_numbers(DType::BF16, seed, len * heads * d);
+        let q = numbers(1, heads).iter().map(|x| 4.0 * x).collect();
+        let qkv = [q, numbers(2, kv_heads), numbers(3, kv_heads)];
+        let count = len.div_ceil(64);
+        let blocks: Arc<[u32]> = (0..count as u32).rev().map(|i| 2 * i + 1).collect();
+        let dims = dims![L: 2, Blocks: 2 * count + 1, Pair: 2, KVH: kv_heads, S: 64, D: d];
+        let mut cache = vec![f64::NAN; dims.count()];
+        for (row, pair) in (0..len).flat_map(|row| [(row, 0), (row, 1)]) {
+            let block = 2 * count + 1 + blocks[row / 64] as usize;
+            for head in 0..kv_heads {
+                let at = (((block * 2 + pair) * kv_heads + head) * 64 + row % 64) * d;
+                cache[at..at + d].copy_from_slice(&qkv[1 + pair][(row * kv_heads + head) * d..][..d]);
+            }
+        }
+        let pool = tensor_on(stream, DType::BF16, &cache, dims);
+        Self { case: case(heads, kv_heads, d, &[(len, None)]), qkv, pool, blocks }
+    }
+
+    fn packed(&self, stream: &Stream, spans: &[(usize, Option<usize>)]) -> Bits {
+        let case = Case { spans: spans.to_vec(), ..self.case.clone() };
+        forward(stream, DType::BF16, &case, self.qkv.each_ref().map(|x| &x[..])).map(|x| bits(&x))
+    }
+
+    /// Runs of queries, each a span of its own, from the cache.
+    fn paged(&self, stream: &Stream, runs: &[Range<usize>]) -> Bits {
+        let Case { heads, d, .. } = self.case;
+        let rows = |run: &Range<usize>| &self.qkv[0][run.start * heads * d..run.end * heads * d];
+        let q: Vec<f64> = runs.iter().flat_map(|run| rows(run).to_vec()).collect();
+        let n = q.len() / heads / d;
+        let q = tensor_on(stream, DType::BF16, &q, dims![N: n, H: heads, D: d]);
+        let mut spans: Vec<Span> = Vec::new();
+        for run in runs {
+            let from = spans.last().map_or(0, |span| span.queries.end);
+            let source = Source::Paged { blocks: self.blocks.clone() };
+            spans.push(Span { queries: from..from + run.len(), start: run.start, source });
+        }
+        let mut out = Output::unknown_on(stream, DType::BF16, q.dims());
+        let mut lse = Output::unknown_on(stream, DType::F32, dims![N: n, H: heads]);
+        let keys = Keys::Paged { pool: self.pool.view(), layer: 1 };
+        attention::forward(stream, q.view(), keys, &spans, out.view(), lse.view()).unwrap();
+        [bits(&out.values()), bits(&lse.values())]
+    }
+
+    /// What `all`, the whole sequence's, says about some runs of it.
+    fn of(&self, all: &Bits, runs: &[Range<usize>]) -> Bits {
+        let Case { heads, d, .. } = self.case;
+        let take = |all: &[u64], wide: usize| {
+            runs.iter().flat_map(|run| all[run.start * wide..run.end * wide].to_vec()).collect()
+        };
+        [take(&all[0], heads * d), take(&all[1], heads)]
+    }
+}
+
+#[test]
+fn every_way_to_compute_a_row_on_a_device_gives_the_same_bits() {
+    let stream = on_cpu::stream(1);
+    for (heads, kv_heads, d, len) in [(4, 2, 128, 331), (6, 2, 32, 520), (2, 2, 16, 300), (7, 1, 64, 131)] {
+        let sequence = Sequence::new(&stream, heads, kv_heads, d, len);
+        let expected = sequence.packed(&stream, &[(len, None)]);
+        for cut in [31, len / 2, len - 1] {
+            let got = sequence.packed(&stream, &[(cut, None), (len - cut, Some(0))]);
+            assert!(got == expected, "{:?} cut at {cut}", sequence.case);
+        }
+        let pieces = |piece: usize| {
+            (0..len).step_by(piece).map(|from| from..len.min(from + piece)).collect::<Vec<_>>()
+        };
+        let alone = |row: &usize| *row < len;
+        let rows = [0, 1, 62, 63, 64, 255, 256, 257, len - 2, len - 1].into_iter().filter(alone);
+        let decoding: Vec<_> = rows.map(|row| row..row + 1).collect();
+        let mixed = vec![3..70, 65..66, 100..102, 0..len];
+        for runs in [pieces(len), pieces(77), decoding, mixed] {
+            let got = sequence.paged(&stream, &runs);
+            assert!(got == sequence.of(&expected, &runs), "{:?} in {runs:?}", sequence.case);
+        }
+    }
+}
+
+#[test]
+fn neighbours_change_no_bit_of_a_devices_gradients() {
+    let stream = on_cpu::stream(2);
+    let alone = cases().remove(4);
+    let own = inputs(DType::BF16, &alone);
+    let expected = backward(&stream, DType::BF16, &alone, &own).map(|x| bits(&x));
+    let shift = |span: &(usize, Option<usize>)| (span.0, span.1.map(|parent| parent + 1));
+    let mut packed = alone.clone();
+    packed.spans =
+        [(13, None)].into_iter().chain(alone.spans.iter().map(shift)).chain([(5, Some(0))]).collect();
+    let beside = |own: &[f64], row: usize| {
+        let numbers = |seed, rows| stored_numbers(DType::BF16, seed, rows * row);
+        [&numbers(7, 13)[..], own, &numbers(8, 5)].concat()
+    };
+    let (wide, narrow) = (alone.heads * alone.d, alone.kv_heads * alone.d);
+    let around = Inputs {
+        q: beside(&own.q, wide),
+        k: beside(&own.k, narrow),
+        v: beside(&own.v, narrow),
+        dout: beside(&own.dout, wide),
+        out: beside(&own.out, wide),
+        lse: beside(&own.lse, alone.heads),
+    };
+    let got = backward(&stream, DType::BF16, &packed, &around);
+    for ((got, expected), row) in got.iter().zip(&expected).zip([wide, narrow, narrow]) {
+        assert!(bits(&got[13 * row..got.len() - 5 * row]) == *expected);
+    }
+}
