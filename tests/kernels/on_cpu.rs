@@ -1,6 +1,7 @@
-//! A CUDA device whose kernels run on the CPU, every access checked: the driver under the launches of these tests.
+//! A CUDA device whose kernels run on the CPU, every access checked: the driver under the launches of these tests. Where
+//! `PATARM_TEST_DEVICE` holds the index of a real one, the same tests run on that, with the same tolerances.
 
-use patarm::device::{Address, Cuda, Device, Driver, DriverError, Grid, Kernel, Stream};
+use patarm::device::{Address, Cuda, Device, DeviceChoice, Driver, DriverError, Grid, Kernel, Stream};
 
 /// The orders in which threads are run: ascending, and two at random.
 pub(crate) const SCHEDULES: [u64; 3] = [0, 1, 2];
@@ -12,7 +13,14 @@ pub(crate) fn stream(schedule: u64) -> Stream {
 
 /// The same on a device of this compute capability.
 pub(crate) fn stream_of(schedule: u64, capability: [u32; 2]) -> Stream {
-    Stream::new(Device::Cuda(Cuda::over(OnCpu { schedule, capability })))
+    let device = match std::env::var("PATARM_TEST_DEVICE") {
+        Ok(index) => {
+            let choice = DeviceChoice::Cuda(index.parse().expect("an index"));
+            Device::open(choice, 1).expect("PATARM_TEST_DEVICE names a GPU")
+        }
+        Err(_) => Device::Cuda(Cuda::over(OnCpu { schedule, capability })),
+    };
+    Stream::new(device)
 }
 
 #[derive(Debug)]
