@@ -68,7 +68,7 @@ impl Variant {
     fn of_forward(cuda: &Cuda, n: usize, m: usize) -> Self {
         match n {
             ..=16 => Self::Few16,
-            ..=64 => Self::Few64,
+            17..=64 => Self::Few64,
             _ if n.div_ceil(128) * m.div_ceil(128) < BUSY / 2 => Self::Medium,
             _ if cuda.driver().capability()[0] == 9 => Self::Wgmma,
             _ => Self::Large,
