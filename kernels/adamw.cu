@@ -38,7 +38,7 @@ struct Piece {
 
 DEV Piece piece_of(uint64_t count) {
   const uint64_t first = (uint64_t(blockIdx.x) * 256 + threadIdx.x) * EIGHT;
-  return Piece{first, first < count ? uint32_t(min(count - first, uint64_t(EIGHT))) : 0};
+  return Piece{first, uint32_t(min(count - min(first, count), uint64_t(EIGHT)))};
 }
 
 DEV Eight load(const float* from, const Piece& at) {

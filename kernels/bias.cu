@@ -13,22 +13,35 @@
 // Rows whose loads are in flight at once.
 constexpr uint32_t ROWS = 8;
 
-// The columns of a piece as floats. Raw is what a thread loads: 16 bytes or one element.
-template <class Raw> struct Columns {
-  static constexpr uint32_t WIDTH = sizeof(Raw) / sizeof(bf16);
-  float at[WIDTH];
+// A single column, where a row is not made of eights.
+struct One {
+  float at[1];
 };
 
-DEV Columns<uint4> columns_of(uint4 raw) {
-  Columns<uint4> c;
-  unpack_8(raw, c.at);
-  return c;
-}
-DEV Columns<bf16> columns_of(bf16 raw) { return Columns<bf16>{{__bfloat162float(raw)}}; }
-DEV uint4 stored(const Columns<uint4>& c) { return pack_8(c.at); }
-DEV bf16 stored(const Columns<bf16>& c) { return __float2bfloat16(c.at[0]); }
+// What a thread loads of a row, 16 bytes or one element, as floats.
+template <class Raw> struct Floats {
+  using Type = Eight;
+};
+template <> struct Floats<bf16> {
+  using Type = One;
+};
+DEV Eight floats_of(uint4 raw) { return widen(raw); }
+DEV One floats_of(bf16 raw) { return One{{__bfloat162float(raw)}}; }
+DEV uint4 rounded(const Eight& x) { return narrow(x); }
+DEV bf16 rounded(const One& x) { return __float2bfloat16(x.at[0]); }
+DEV void load(Eight& to, const float* from) { to = load_eight(from); }
+DEV void load(One& to, const float* from) { to.at[0] = *from; }
+DEV void store(float* to, const Eight& x) { store_eight(to, x); }
+DEV void store(float* to, const One& x) { *to = x.at[0]; }
 DEV void clear(uint4& raw) { raw = make_uint4(0, 0, 0, 0); }
 DEV void clear(bf16& raw) { raw = __float2bfloat16(0.f); }
+
+template <class Raw> constexpr uint32_t WIDTH = sizeof(Raw) / sizeof(bf16);
+
+template <class Raw> DEV void add(typename Floats<Raw>::Type& sum, const typename Floats<Raw>::Type& x) {
+#pragma unroll
+  for (uint32_t k = 0; k < WIDTH<Raw>; k++) sum.at[k] += x.at[k];
+}
 
 // One piece of rows first to first + ROWS - 1; zeros from row `last` on.
 template <class Raw> DEV void load_rows(Raw (&to)[ROWS], const Raw* y, uint32_t first, uint32_t last, uint32_t pieces) {
@@ -40,37 +53,33 @@ template <class Raw> DEV void load_rows(Raw (&to)[ROWS], const Raw* y, uint32_t 
 }
 
 template <class Raw> DEV void add_bias(const float* bias, Raw* y, uint32_t rows, uint32_t pieces) {
-  constexpr uint32_t WIDTH = Columns<Raw>::WIDTH;
   const uint32_t piece = blockIdx.x * 128 + threadIdx.x, first = blockIdx.y * ROWS;
   if (piece >= pieces) return;
   Raw held[ROWS];
+  typename Floats<Raw>::Type addend;
   load_rows(held, y + piece, first, rows, pieces);
+  load(addend, bias + piece * WIDTH<Raw>);
 #pragma unroll
   for (uint32_t i = 0; i < ROWS; i++) {
     if (first + i >= rows) continue;
-    Columns<Raw> sum = columns_of(held[i]);
-#pragma unroll
-    for (uint32_t k = 0; k < WIDTH; k++) sum.at[k] += bias[piece * WIDTH + k];
-    y[size_t(first + i) * pieces + piece] = stored(sum);
+    typename Floats<Raw>::Type sum = floats_of(held[i]);
+    add<Raw>(sum, addend);
+    y[size_t(first + i) * pieces + piece] = rounded(sum);
   }
 }
 
 template <class Raw> DEV void sum_chunk(const Raw* dy, float* chunk_sums, uint32_t pieces, const LeafTable& leaves) {
-  constexpr uint32_t WIDTH = Columns<Raw>::WIDTH;
   const uint32_t piece = blockIdx.x * 128 + threadIdx.x;
   if (piece >= pieces) return;
   const RowRange rows = chunk_rows_of(leaves, blockIdx.y);
-  Columns<Raw> sum{};
+  typename Floats<Raw>::Type sum{};
   for (uint32_t first = rows.first; first < rows.last; first += ROWS) {
     Raw held[ROWS];
     load_rows(held, dy + piece, first, rows.last, pieces);
 #pragma unroll
-    for (uint32_t i = 0; i < ROWS; i++)
-#pragma unroll
-      for (uint32_t k = 0; k < WIDTH; k++) sum.at[k] += columns_of(held[i]).at[k];
+    for (uint32_t i = 0; i < ROWS; i++) add<Raw>(sum, floats_of(held[i]));
   }
-#pragma unroll
-  for (uint32_t k = 0; k < WIDTH; k++) chunk_sums[(size_t(blockIdx.y) * pieces + piece) * WIDTH + k] = sum.at[k];
+  store(chunk_sums + (size_t(blockIdx.y) * pieces + piece) * WIDTH<Raw>, sum);
 }
 
 KERNEL(128, bias_forward_bf16)(const float* __restrict__ bias, uint4* __restrict__ y, uint32_t rows, uint32_t pieces) {

@@ -25,11 +25,8 @@ struct RowRange {
   uint32_t first, last;
 };
 
-DEV uint32_t chunks_of(const LeafTable& table) { return table.chunk[table.leaves]; }
-
-// The rows of a chunk; none for a chunk past the last.
+// The rows of a chunk.
 DEV RowRange chunk_rows_of(const LeafTable& table, uint32_t chunk) {
-  if (chunk >= chunks_of(table)) return RowRange{0, 0};
   uint32_t low = 0, high = table.leaves;  // chunk[low] <= chunk < chunk[high]
   while (high - low > 1) {
     const uint32_t middle = (low + high) / 2;

@@ -60,10 +60,12 @@ DEV Counts count_before(const uint32_t* keys, uint32_t count, uint32_t first, co
   count_below(below, keys, end, count, queries);
   Counts all = all_lanes(below);
 #pragma unroll
-  for (uint32_t i = 0; i < QUERIES; i++)
+  for (uint32_t i = 0; i < QUERIES; i++) {
 #pragma unroll
-    for (uint32_t k = 0; k < QUERIES; k++)
-      if (k != i && start + k < end) all.of[i] += queries.key[k] < (k < i ? or_equal.key[i] : queries.key[i]);
+    for (uint32_t k = 0; k < i; k++) all.of[i] += queries.key[k] < or_equal.key[i];
+#pragma unroll
+    for (uint32_t k = i + 1; k < QUERIES; k++) all.of[i] += start + k < end && queries.key[k] < queries.key[i];
+  }
   return all;
 }
 

@@ -41,12 +41,10 @@ struct NormBackward {
 };
 static_assert(sizeof(NormBackward) == 56 && offsetof(NormBackward, columns) == 48, "as in Rust");
 
-// How a row is dealt to threads: LANES of a block of THREADS, PIECES of eight columns each.
-template <uint32_t LANES_, uint32_t PIECES_> struct Shape {
-  static constexpr uint32_t LANES = LANES_, PIECES = PIECES_, THREADS = LANES > 32 ? LANES : 128,
-                            SIDE = THREADS / LANES;
-  // Consecutive rows of one group of lanes in a backward chunk.
-  static constexpr uint32_t RUN = LANES > 32 ? 32 : 16;
+// How rows are dealt to a block's threads: LANES share a row, PIECES of eight columns each, so that SIDE rows stand side by
+// side. In a backward chunk each group of lanes takes RUN consecutive rows.
+template <uint32_t THREADS_, uint32_t LANES_, uint32_t PIECES_, uint32_t RUN_> struct Shape {
+  static constexpr uint32_t THREADS = THREADS_, LANES = LANES_, PIECES = PIECES_, RUN = RUN_, SIDE = THREADS / LANES;
 };
 
 template <class S> DEV uint32_t lane_of_row() { return threadIdx.x % S::LANES; }
@@ -55,7 +53,7 @@ template <class S> DEV uint32_t piece_at(uint32_t p) { return lane_of_row<S>() +
 
 // The sum over the lanes of a row, in each of them. All threads of the block take part.
 template <class S> DEV float row_sum(float v) {
-  if constexpr (S::LANES > 32) {
+  if constexpr (S::SIDE == 1) {
     return block_sum<S::THREADS>(v);
   } else {
 #pragma unroll
@@ -205,13 +203,13 @@ template <class S> DEV void backward(const NormBackward& a, const LeafTable& lea
   if (a.chunk_sums) store_chunk_sums<S>(a, dgain);
 }
 
-using Up64 = Shape<8, 1>;
-using Up128 = Shape<16, 1>;
-using Up256 = Shape<32, 1>;
-using Up1024 = Shape<128, 1>;
-using Up2048 = Shape<256, 1>;
-using Up4096 = Shape<256, 2>;
-using Up8192 = Shape<512, 2>;
+using Up64 = Shape<128, 8, 1, 16>;
+using Up128 = Shape<128, 16, 1, 16>;
+using Up256 = Shape<128, 32, 1, 16>;
+using Up1024 = Shape<128, 128, 1, 32>;
+using Up2048 = Shape<256, 256, 1, 32>;
+using Up4096 = Shape<256, 256, 2, 32>;
+using Up8192 = Shape<512, 512, 2, 32>;
 
 KERNEL(128, rms_norm_forward_bf16_64)(const NormForward a) { forward<Up64, 4>(a); }
 EXPORT_KERNEL(128, rms_norm_forward_bf16_64);

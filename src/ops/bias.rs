@@ -90,7 +90,7 @@ impl Pieces {
 fn launch_forward(launch: &Launch<'_>, bias: View<'_>, y: ViewMut<'_>) -> Result<(), OpError> {
     let pieces = Pieces::of(launch, "y", y.view())?;
     let rows = launch.count("rows", y.dims().rows())?;
-    let (bias, y) = (bias.address(), y.address());
+    let (bias, y) = (launch.start("bias", bias)?, y.address());
     let arguments = [bytes_of(&bias), bytes_of(&y), bytes_of(&rows), bytes_of(&pieces.per_row)];
     launch.run(pieces.kernels[0], pieces.grid(rows.div_ceil(BLOCK_ROWS)), &arguments)
 }

@@ -4,7 +4,7 @@ use patarm::ops::embedding;
 use patarm::tensor::{DType, Tensor};
 
 use super::on_cpu::{self, SCHEDULES};
-use super::tensors::{Output, bits, ids_on, numbers, stored_numbers, stream, tensor_on};
+use super::tensors::{Output, bits, expect_trap, ids_on, numbers, stored_numbers, stream, tensor_on};
 
 /// (vocabulary, columns, tokens)
 const CASES: [(usize, usize, usize); 4] = [(1, 1, 1), (7, 3, 31), (33, 31, 33), (101, 64, 257)];
@@ -46,8 +46,10 @@ fn every_token_gets_its_row_and_gives_its_gradient_back_in_order() {
 
 #[test]
 fn the_kernels_do_the_same_to_the_bit() {
-    for case in [(1, 8, 1), (7, 24, 31), (33, 64, 33), (101, 1032, 257), (3, 4104, 70)] {
-        hold(&SCHEDULES.map(on_cpu::stream), DType::BF16, case);
+    let streams = SCHEDULES.map(on_cpu::stream);
+    // The smallest last: what a launch leaves in the scratch memory must not reach the next.
+    for case in [(101, 1032, 257), (3, 4104, 70), (33, 64, 33), (7, 24, 31), (1, 8, 9), (1, 8, 1)] {
+        hold(&streams, DType::BF16, case);
     }
 }
 
@@ -59,8 +61,8 @@ fn a_token_outside_the_table_stops_the_kernels() {
     let mut out = Output::on(&stream, DType::BF16, &[0.0; 16], dims![N: 2, C: 8]);
     let (ids, dout) =
         (ids_on(&stream, &[4, 5]), tensor_on(&stream, DType::BF16, &[0.0; 16], dims![N: 2, C: 8]));
-    assert!(embedding::forward(&stream, table.view(), ids.view(), out.view()).is_err());
-    assert!(embedding::backward(&stream, dout.view(), ids.view(), dtable.view()).is_err());
+    expect_trap(embedding::forward(&stream, table.view(), ids.view(), out.view()));
+    expect_trap(embedding::backward(&stream, dout.view(), ids.view(), dtable.view()));
 }
 
 #[test]

@@ -4,7 +4,7 @@ use patarm::ops::rows;
 use patarm::tensor::DType;
 
 use super::on_cpu::{self, SCHEDULES};
-use super::tensors::{Output, bits, ids_on, rounded, stored_numbers, stream, tensor_on};
+use super::tensors::{Output, bits, expect_trap, ids_on, rounded, stored_numbers, stream, tensor_on};
 
 /// (rows of x, columns, picks)
 type Case = (usize, usize, usize);
@@ -60,7 +60,7 @@ fn rows_are_copied_gathered_and_added_back_in_order() {
 fn the_kernels_do_the_same_to_the_bit() {
     for schedule in SCHEDULES {
         let stream = on_cpu::stream(schedule);
-        for case in [(1, 8, 1), (131, 24, 7), (33, 1032, 33), (64, 4104, 20), (5, 64, 301)] {
+        for case in [(5, 64, 301), (131, 24, 7), (33, 1032, 33), (64, 4104, 20), (1, 8, 1)] {
             [Picks::Ascending, Picks::Random]
                 .into_iter()
                 .for_each(|how| hold(&stream, DType::BF16, case, how));
@@ -75,6 +75,6 @@ fn a_row_that_x_does_not_have_stops_the_kernels() {
     let (ids, dy) = (ids_on(&stream, &[5]), tensor_on(&stream, DType::BF16, &[0.0; 8], dims![N: 1, C: 8]));
     let mut y = Output::on(&stream, DType::BF16, &[0.0; 8], dims![N: 1, C: 8]);
     let mut dx = Output::on(&stream, DType::BF16, &[0.0; 40], dims![N: 5, C: 8]);
-    assert!(rows::gather(&stream, x.view(), ids.view(), y.view()).is_err());
-    assert!(rows::scatter(&stream, dy.view(), ids.view(), dx.view()).is_err());
+    expect_trap(rows::gather(&stream, x.view(), ids.view(), y.view()));
+    expect_trap(rows::scatter(&stream, dy.view(), ids.view(), dx.view()));
 }

@@ -83,11 +83,15 @@ impl Output {
         Self::on(stream, dtype, &vec![UNTOUCHED; dims.count()], dims)
     }
 
-    /// The same where `stream` runs.
+    /// The same where `stream` runs. A CUDA device ends where the output does: the checks of its memory see reads, too.
     pub(crate) fn on(stream: &Stream, dtype: DType, values: &[f64], dims: Dims) -> Self {
-        let guard = vec![UNTOUCHED; GUARD * dims.row_len()];
-        let all = [&guard, values, &guard].concat();
-        let guarded = dims.with_rows(dims.rows() + 2 * GUARD);
+        let behind = match stream.device() {
+            Device::Host(_) => GUARD,
+            Device::Cuda(_) => 0,
+        };
+        let guard = |rows| vec![UNTOUCHED; rows * dims.row_len()];
+        let all = [&guard(GUARD), values, &guard(behind)].concat();
+        let guarded = dims.with_rows(GUARD + dims.rows() + behind);
         Self { tensor: tensor_on(stream, dtype, &all, guarded), dims }
     }
 
@@ -104,6 +108,12 @@ impl Output {
         assert!(front.iter().chain(back).all(|x| *x == UNTOUCHED), "written outside of {}", self.dims);
         values.to_vec()
     }
+}
+
+/// Panics unless a kernel met its own trap: a guard that let something by would be seen later, and as something else.
+pub(crate) fn expect_trap(result: Result<(), patarm::ops::OpError>) {
+    let error = result.expect_err("a kernel stops").to_string();
+    assert!(error.contains("__trap()"), "{error}");
 }
 
 /// The bits of every value, for equality that tells 0 from -0.

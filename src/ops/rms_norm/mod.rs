@@ -59,7 +59,8 @@ pub struct Backward<'a> {
     pub leaves: &'a Leaves,
 }
 
-/// dx (`=` or `+=` as `dx_write` says) and dgain (`+=`; none where the gain does not learn). Moves 5 N C elements. dtypes: dy,
+/// dx (`=` or `+=` as `dx_write` says) and dgain (`+=`; none where the gain does not learn). Moves 5 N C elements; on CUDA 3, or 4
+/// where dx is added to, for dgain's sums ride along. dtypes: dy,
 /// x and dx alike.
 ///
 /// # Errors
