@@ -203,7 +203,7 @@ fn bad_usage_bad_rows_bad_models_and_absent_devices_have_their_own_exit_codes() 
     logprobs(&model, &tiny.path("absent.jsonl"), 3, "absent.jsonl");
     logprobs(&tiny.path("absent"), &good, 4, "not a model folder");
     assert_eq!(said(&["logprobs", "--model", &model, "--in", &tiny.file("empty.jsonl", "")]), "");
-    refused(5, "no CUDA", &["logprobs", "--model", &model, "--in", &good, "--device", "cuda"]);
+    refused(5, "--device cuda:99", &["logprobs", "--model", &model, "--in", &good, "--device", "cuda:99"]);
     refused(2, "exists already", &["init", "--config", &tiny.path("source"), &model]);
     refused(4, "cannot read it", &["init", "--config", &tiny.path("absent"), &tiny.path("new")]);
     refused(2, "--temperature", &["score", "--model", &model, "--in", &good, "--samples", "2"]);

@@ -6,7 +6,7 @@ use crate::program::{model, patarm};
 fn row_23_a_gpu_asked_for_where_none_can_be_used_ends_with_5_and_the_cpu_still_works() {
     let score =
         |device: &str| patarm(&["generate", "--model", model(), "--prompt", "one", "--device", device]);
-    score("cuda").refused(5, &["--device cuda:0", "--device cpu"]);
+    score("cuda:99").refused(5, &["--device cuda:99", "--device cpu"]);
     score("cuda:x").refused(2, &["cuda:x"]);
     for device in ["cpu", "auto"] {
         score(device).well();
