@@ -5,7 +5,7 @@
 #   benches/gpu_suite.sh check    there: every kernel case, sampling against training to the bit, a whole step, the demo
 #
 # check writes one JSON line a step to $OUT/gpu_check.jsonl (OUT: the current folder where unset) and goes on where it was
-# stopped: a step with a line is not repeated.
+# stopped: a step with a line is not repeated. It ends with 1 and their names where steps failed.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 packed=target/gpu
@@ -18,10 +18,11 @@ pack() {
     install -s target/release/patarm $packed/patarm
     for name in "${tests[@]}"; do
         local built
-        built=$(cargo test --release --locked --no-run --test "$name" --message-format json 2>/dev/null |
+        built=$(cargo test --release --locked --no-run --test "$name" --message-format json-render-diagnostics |
             python3 -c 'import json, sys
-for line in sys.stdin:
-    print(json.loads(line).get("executable") or "", end="")')
+for line in map(json.loads, sys.stdin):
+    if line.get("executable") and line["target"]["kind"] == ["test"]:
+        print(line["executable"])')
         install -s "$built" "$packed/$name"
     done
     du -ch $packed/* | tail -n 1
@@ -65,6 +66,11 @@ check() {
         step sanitizer echo "there is no compute-sanitizer on this machine"
     fi
     rm -rf "$run" "$log"
+    python3 - "$record" <<'PYTHON'
+import json, sys
+failed = [step["step"] for step in map(json.loads, open(sys.argv[1])) if step["exit"] != 0]
+sys.exit(f"failed: {', '.join(failed)}" if failed else 0)
+PYTHON
 }
 
 case ${1-} in
