@@ -20,6 +20,7 @@ int cuDeviceGetName(char *name, int room, int device) { return snprintf(name, ro
 int cuDeviceGetAttribute(int *value, int attribute, int device) {
     (void)device;
     int major = attribute == 75;
+    if (attribute == 16) return *value = 132, FINE; // multiprocessors
     return *value = is("old_gpu") ? (major ? 7 : 5) : (major ? 9 : 0), FINE;
 }
 int cuDevicePrimaryCtxRetain(void **context, int device) { return *context = &cuInit, (void)device, FINE; }

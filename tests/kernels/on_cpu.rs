@@ -1,7 +1,12 @@
 //! A CUDA device whose kernels run on the CPU, every access checked: the driver under the launches of these tests. Where
 //! `PATARM_TEST_DEVICE` holds the index of a real one, the same tests run on that, with the same tolerances.
 
-use patarm::device::{Address, Cuda, Device, DeviceChoice, Driver, DriverError, Grid, Kernel, Stream};
+use std::time::Instant;
+
+use patarm::device::{
+    Address, Cuda, Device, DeviceChoice, DeviceError, Driver, DriverError, EncodedMap, Grid, Kernel, Stream,
+    Swizzle, TensorMap,
+};
 
 /// The orders in which threads are run: ascending, and two at random.
 pub(crate) const SCHEDULES: [u64; 3] = [0, 1, 2];
@@ -11,12 +16,15 @@ pub(crate) fn stream(schedule: u64) -> Stream {
     stream_of(schedule, [8, 0])
 }
 
-/// The same on a device of this compute capability.
+/// The same on a device of this compute capability; a real one of a lower capability stays what it is.
 pub(crate) fn stream_of(schedule: u64, capability: [u32; 2]) -> Stream {
     let device = match std::env::var("PATARM_TEST_DEVICE") {
         Ok(index) => {
             let choice = DeviceChoice::Cuda(index.parse().expect("an index"));
-            Device::open(choice, 1).expect("PATARM_TEST_DEVICE names a GPU")
+            match Device::open(choice, 1).expect("PATARM_TEST_DEVICE names a GPU") {
+                Device::Cuda(cuda) => Device::Cuda(cuda.limited_to(capability)),
+                Device::Host(_) => unreachable!("a CUDA device was asked for"),
+            }
         }
         Err(_) => Device::Cuda(Cuda::over(OnCpu { schedule, capability })),
     };
@@ -41,6 +49,11 @@ impl Driver for OnCpu {
 
     fn capability(&self) -> [u32; 2] {
         self.capability
+    }
+
+    /// So few that blocks which take their tiles one after the other have more than one.
+    fn multiprocessors(&self) -> u32 {
+        3
     }
 
     fn memory(&self) -> Result<[u64; 2], DriverError> {
@@ -84,6 +97,25 @@ impl Driver for OnCpu {
             seed: self.schedule,
         };
         on_cpu::launch(&launch).map(drop).map_err(said(kernel.name))
+    }
+
+    fn tensor_map(&self, map: &TensorMap<'_>) -> Result<EncodedMap, DriverError> {
+        let swizzle = match map.swizzle {
+            Swizzle::None => on_cpu::Swizzle::None,
+            Swizzle::Bytes32 => on_cpu::Swizzle::Bytes32,
+            Swizzle::Bytes64 => on_cpu::Swizzle::Bytes64,
+            Swizzle::Bytes128 => on_cpu::Swizzle::Bytes128,
+        };
+        let &TensorMap { at, extent, stride, shape, .. } = map;
+        let map = on_cpu::TensorMap { base: at.0, element_bytes: 2, extent, stride, shape, swizzle };
+        let bytes = on_cpu::tensor_map(&map).map_err(said("describing a tensor"))?;
+        Ok(EncodedMap(bytemuck::cast(bytes)))
+    }
+
+    fn seconds(&self, work: &mut dyn FnMut() -> Result<(), DeviceError>) -> Result<f64, DeviceError> {
+        let start = Instant::now();
+        work()?;
+        Ok(start.elapsed().as_secs_f64())
     }
 
     fn sync(&self) -> Result<(), DriverError> {

@@ -2,6 +2,9 @@ use std::fmt::Debug;
 
 use bytemuck::{Pod, Zeroable};
 
+use super::{EncodedMap, TensorMap};
+use crate::device::DeviceError;
+
 /// Where bytes lie on a device, 0 nowhere. Only the device follows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 #[repr(transparent)]
@@ -42,6 +45,15 @@ impl Grid {
     }
 }
 
+/// The borders of what a profiler collects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Profile {
+    /// From here.
+    Start,
+    /// To here.
+    Stop,
+}
+
 /// What a driver could not do. The words are its own.
 #[derive(Debug, thiserror::Error)]
 #[error("{doing}: {reason}")]
@@ -64,6 +76,9 @@ pub trait Driver: Debug + Send + Sync {
     fn capability(&self) -> [u32; 2] {
         [8, 0]
     }
+
+    /// Streaming multiprocessors: as many blocks run at once at least. No result depends on it.
+    fn multiprocessors(&self) -> u32;
 
     /// Bytes that are free now, and bytes in all.
     ///
@@ -110,9 +125,30 @@ pub trait Driver: Debug + Send + Sync {
     /// An unknown kernel, arguments or a grid that do not fit, or what work before it left.
     fn launch(&self, kernel: Kernel, grid: Grid, arguments: &[&[u8]]) -> Result<(), DriverError>;
 
+    /// Describes a tensor for bulk copies (compute capability 9.0).
+    ///
+    /// # Errors
+    /// The driver does not take it.
+    fn tensor_map(&self, map: &TensorMap<'_>) -> Result<EncodedMap, DriverError>;
+
     /// Waits for all work asked for so far.
     ///
     /// # Errors
     /// What went wrong in it.
     fn sync(&self) -> Result<(), DriverError>;
+
+    /// Seconds of the device from when it begins what `work` asks for until it has done it.
+    ///
+    /// # Errors
+    /// What `work` says, or went wrong in it.
+    fn seconds(&self, work: &mut dyn FnMut() -> Result<(), DeviceError>) -> Result<f64, DeviceError>;
+
+    /// Tells a profiler that collects only part of a run (`ncu --profile-from-start off`,
+    /// `nsys profile --capture-range cudaProfilerApi`) where that part begins or ends.
+    ///
+    /// # Errors
+    /// What the driver says.
+    fn profile(&self, _: Profile) -> Result<(), DriverError> {
+        Ok(())
+    }
 }

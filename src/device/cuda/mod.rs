@@ -4,19 +4,22 @@ mod driver;
 mod images;
 mod nvidia;
 mod scratch;
+mod tensor_map;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::DeviceError;
 
-pub use driver::{Address, Driver, DriverError, Grid, Kernel};
+pub use driver::{Address, Driver, DriverError, Grid, Kernel, Profile};
 use images::built;
 use scratch::Scratch;
+pub use tensor_map::{EncodedMap, Swizzle, TensorMap};
 
 /// An open CUDA device. Clones are the same device.
 #[derive(Clone, Debug)]
 pub struct Cuda {
     open: Arc<Open>,
+    capability: [u32; 2],
 }
 
 #[derive(Debug)]
@@ -46,7 +49,20 @@ impl Cuda {
 
     /// A device over a driver of one's own.
     pub fn over(driver: impl Driver + 'static) -> Self {
-        Self { open: Arc::new(Open { driver: Box::new(driver), scratch: Mutex::default() }) }
+        let capability = driver.capability();
+        let open = Arc::new(Open { driver: Box::new(driver), scratch: Mutex::default() });
+        Self { open, capability }
+    }
+
+    /// Compute capability, major and minor: which of the kernels' variants operators launch.
+    pub fn capability(&self) -> [u32; 2] {
+        self.capability
+    }
+
+    /// The same device as one of an older capability: variants for newer ones are not launched.
+    #[must_use]
+    pub fn limited_to(&self, capability: [u32; 2]) -> Self {
+        Self { open: Arc::clone(&self.open), capability: capability.min(self.capability) }
     }
 
     /// The driver below.

@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use cudarc::driver::result::{self, DriverError as Code};
 use cudarc::driver::sys::{self, CUdevice_attribute, CUfunction, CUfunction_attribute, CUresult, CUstream};
 
-use super::{Address, Driver, DriverError, Grid, Kernel, images};
+use super::{Address, Driver, DriverError, EncodedMap, Grid, Kernel, Profile, Swizzle, TensorMap, images};
 use crate::device::DeviceError;
 
 /// The CUDA version that the images are of, as the driver counts: 1000 for each major, 10 for each minor version.
@@ -21,6 +21,7 @@ const OLDEST: (i32, i32) = (8, 0);
 pub(super) struct Nvidia {
     name: String,
     capability: [u32; 2],
+    multiprocessors: u32,
     context: sys::CUcontext,
     stream: CUstream,
     loaded: Mutex<Loaded>,
@@ -74,13 +75,13 @@ impl Nvidia {
         use CUdevice_attribute::{
             CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR as MAJOR,
             CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR as MINOR,
+            CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT as MULTIPROCESSORS,
         };
         let device = result::device::get(ordinal)?;
         let name = result::device::get_name(device)?;
         // SAFETY: `device` is a device that the driver has just given.
-        let capability = unsafe {
-            (result::device::get_attribute(device, MAJOR)?, result::device::get_attribute(device, MINOR)?)
-        };
+        let attribute = |asked| unsafe { result::device::get_attribute(device, asked) };
+        let capability = (attribute(MAJOR)?, attribute(MINOR)?);
         if capability < OLDEST {
             let (major, minor) = capability;
             return Ok(Err(format!("{name} has compute capability {major}.{minor}; 8.0 or newer is needed")));
@@ -91,7 +92,8 @@ impl Nvidia {
         unsafe { result::ctx::set_current(context)? };
         let stream = result::stream::create(result::stream::StreamKind::NonBlocking)?;
         let capability = [capability.0 as u32, capability.1 as u32];
-        Ok(Ok(Self { name, capability, context, stream, loaded: Mutex::default() }))
+        let multiprocessors = attribute(MULTIPROCESSORS)? as u32;
+        Ok(Ok(Self { name, capability, multiprocessors, context, stream, loaded: Mutex::default() }))
     }
 
     /// Makes the context current, then calls; an error says what was being done.
@@ -166,6 +168,10 @@ impl Driver for Nvidia {
         self.capability
     }
 
+    fn multiprocessors(&self) -> u32 {
+        self.multiprocessors
+    }
+
     fn memory(&self) -> Result<[u64; 2], DriverError> {
         let (free, all) = self.call(|| "asking for its memory".into(), result::mem_get_info)?;
         Ok([free as u64, all as u64])
@@ -238,8 +244,97 @@ impl Driver for Nvidia {
         )
     }
 
+    fn tensor_map(&self, map: &TensorMap<'_>) -> Result<EncodedMap, DriverError> {
+        self.call(|| format!("describing {map:?}"), || encoded(map))
+    }
+
+    fn seconds(&self, work: &mut dyn FnMut() -> Result<(), DeviceError>) -> Result<f64, DeviceError> {
+        let timing = || "timing".to_owned();
+        let [start, end] = [self.call(timing, Event::new)?, self.call(timing, Event::new)?];
+        self.call(timing, || start.record(self.stream))?;
+        work()?;
+        self.call(timing, || end.record(self.stream))?;
+        Ok(self.call(timing, || start.seconds_to(&end))?)
+    }
+
+    fn profile(&self, border: Profile) -> Result<(), DriverError> {
+        let name: &[u8] = if border == Profile::Start { b"cuProfilerStart" } else { b"cuProfilerStop" };
+        self.call(
+            || format!("{border:?} of profiling"),
+            // SAFETY: the library is open since `Self::open`; both functions take nothing and return a code.
+            || unsafe {
+                let function = sys::culib().get::<unsafe extern "C" fn() -> CUresult>(name);
+                function.map_err(|_| Code(CUresult::CUDA_ERROR_NOT_SUPPORTED))?().result()
+            },
+        )
+    }
+
     fn sync(&self) -> Result<(), DriverError> {
         // SAFETY: the stream lives as long as this.
         self.call(|| "waiting for it".into(), || unsafe { result::stream::synchronize(self.stream) })
     }
+}
+
+/// A point in a stream's work, given back when it is dropped.
+struct Event(sys::CUevent);
+
+impl Event {
+    fn new() -> Result<Self, Code> {
+        result::event::create(sys::CUevent_flags::CU_EVENT_DEFAULT).map(Self)
+    }
+
+    fn record(&self, stream: CUstream) -> Result<(), Code> {
+        // SAFETY: the event is alive while `self` is, the stream as long as the process.
+        unsafe { result::event::record(self.0, stream) }
+    }
+
+    /// Waits until `end` has come, which was recorded after this.
+    fn seconds_to(&self, end: &Self) -> Result<f64, Code> {
+        // SAFETY: both events are alive and recorded in one stream.
+        let milliseconds = unsafe {
+            result::event::synchronize(end.0)?;
+            result::event::elapsed(self.0, end.0)?
+        };
+        Ok(f64::from(milliseconds) / 1e3)
+    }
+}
+
+impl Drop for Event {
+    fn drop(&mut self) {
+        // A device that is lost has nothing to give back. SAFETY: nobody else holds the event.
+        let _ = unsafe { result::event::destroy(self.0) };
+    }
+}
+
+fn encoded(map: &TensorMap<'_>) -> Result<EncodedMap, Code> {
+    use sys::CUtensorMapSwizzle as To;
+    if !map.has_a_rank() {
+        return Err(Code(CUresult::CUDA_ERROR_INVALID_VALUE));
+    }
+    let swizzle = match map.swizzle {
+        Swizzle::None => To::CU_TENSOR_MAP_SWIZZLE_NONE,
+        Swizzle::Bytes32 => To::CU_TENSOR_MAP_SWIZZLE_32B,
+        Swizzle::Bytes64 => To::CU_TENSOR_MAP_SWIZZLE_64B,
+        Swizzle::Bytes128 => To::CU_TENSOR_MAP_SWIZZLE_128B,
+    };
+    let mut encoded = sys::CUtensorMap { opaque: [0; 16] };
+    // SAFETY: the lists are as long as the rank asks for, checked above; neighbours along a box are neighbours in memory.
+    unsafe {
+        sys::cuTensorMapEncodeTiled(
+            &raw mut encoded,
+            sys::CUtensorMapDataType::CU_TENSOR_MAP_DATA_TYPE_BFLOAT16,
+            map.extent.len() as u32,
+            map.at.0 as *mut _,
+            map.extent.as_ptr(),
+            map.stride.as_ptr(),
+            map.shape.as_ptr(),
+            [1; 5].as_ptr(),
+            sys::CUtensorMapInterleave::CU_TENSOR_MAP_INTERLEAVE_NONE,
+            swizzle,
+            sys::CUtensorMapL2promotion::CU_TENSOR_MAP_L2_PROMOTION_L2_128B,
+            sys::CUtensorMapFloatOOBfill::CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE,
+        )
+        .result()?;
+    }
+    Ok(EncodedMap(encoded.opaque))
 }

@@ -70,7 +70,7 @@ impl Variant {
             ..=16 => Self::Few16,
             17..=64 => Self::Few64,
             _ if n.div_ceil(128) * m.div_ceil(128) < BUSY / 2 => Self::Medium,
-            _ if cuda.driver().capability()[0] == 9 => Self::Wgmma,
+            _ if cuda.capability()[0] == 9 => Self::Wgmma,
             _ => Self::Large,
         }
     }
