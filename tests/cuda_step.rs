@@ -10,7 +10,7 @@ use std::sync::Arc;
 use patarm::device::{Device, DeviceChoice, Stream};
 use patarm::grpo::{Advantage, Group, Life, LossConfig, Scored, Sharing, TrainBatch, pack};
 use patarm::ops::grpo_loss::LossSums;
-use patarm::optimizer::{OptimizerConfig, Update};
+use patarm::optimizer::{Kept, OptimizerConfig, Update};
 use patarm::qwen3::{Config, Family, Keep, Model, ParamId};
 use patarm::record::{Rollout, Sampling, SeedKey};
 use patarm::rollout::{Engine, Limits, Request};
@@ -53,7 +53,7 @@ fn learner(stream: Stream, dtype: DType) -> Learner {
         let values = weights.params.get(id).to_f64();
         tensor.view_mut().write_f64(values.into_iter().map(|w| w * factor)).expect("a device that works");
     }
-    let mut learner = Learner::new(stream, model, &mut arena).expect("fits");
+    let mut learner = Learner::new(stream, model, Kept::default(), &mut arena).expect("fits");
     learner.refresh_master().expect("a device that works");
     learner
 }

@@ -17,6 +17,8 @@ mod diverged;
 mod gpu;
 #[path = "faults/interrupted.rs"]
 mod interrupted;
+#[path = "faults/kept.rs"]
+mod kept;
 #[path = "faults/limits.rs"]
 mod limits;
 #[path = "faults/memory.rs"]

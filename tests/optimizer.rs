@@ -35,8 +35,8 @@ fn config() -> OptimizerConfig {
 
 fn run(config: &OptimizerConfig, matrix: &mut Held, gain: &mut Held, count: u64) -> Update {
     let parameters = [
-        Parameter { name: "matrix", param: matrix.param(), decay: Decay::Yes },
-        Parameter { name: "gain", param: gain.param(), decay: Decay::No },
+        Parameter { name: "matrix", param: matrix.param(), decay: Decay::Yes, rounding: Rounding::Nearest },
+        Parameter { name: "gain", param: gain.param(), decay: Decay::No, rounding: Rounding::Nearest },
     ];
     update(&stream(), config, count, parameters).expect("shapes fit")
 }
@@ -117,6 +117,6 @@ fn every_state_dtype_is_checked() {
     let mut w = Tensor::zeros(DType::BF16, dims![N: 2]);
     let [g, mut m, mut v] = [(); 3].map(|()| Tensor::zeros(DType::BF16, dims![N: 2]));
     let param = Param { w: w.view_mut(), g: g.view(), m: m.view_mut(), v: v.view_mut(), master: None };
-    let parameters = [Parameter { name: "w", param, decay: Decay::Yes }];
+    let parameters = [Parameter { name: "w", param, decay: Decay::Yes, rounding: Rounding::Nearest }];
     assert!(update(&stream(), &config(), 1, parameters).is_err());
 }

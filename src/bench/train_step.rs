@@ -6,7 +6,7 @@ use super::{BenchError, Workload, carve, tokens};
 use crate::device::{Device, Stream};
 use crate::dims;
 use crate::ops::Leaves;
-use crate::ops::adamw::Param;
+use crate::ops::adamw::{Param, Rounding};
 use crate::ops::attention::{Source, Span};
 use crate::ops::head::{self, Coefficients, HeadGradient, HeadInput, Logprobs, Lse};
 use crate::optimizer::{Decay, OptimizerConfig, Parameter, Update, update};
@@ -158,6 +158,7 @@ impl TrainStep {
                 master: masters.next().filter(|_| !id.is_vector()).map(|(_, tensor)| tensor.view_mut()),
             },
             decay: if id.is_vector() { Decay::No } else { Decay::Yes },
+            rounding: Rounding::Nearest,
         });
         match update(&self.stream, &self.optimizer, self.steps, parameters)? {
             Update::Applied { .. } => Ok(()),

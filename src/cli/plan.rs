@@ -64,7 +64,7 @@ fn print(config: &TrainConfig, device: Device) -> Result<ExitCode> {
     let training = planned(|arena| Pass::new(shape, dtype, config.rl.pass_limits(judgements), arena))?;
     let mut arena = Arena::planned("disk");
     let model = Model::new(shape.clone(), dtype, 1, &mut arena).map_err(TrainError::from)?;
-    let learner = Learner::new(stream, model, &mut arena).map_err(TrainError::from)?;
+    let learner = Learner::new(stream, model, config.kept(), &mut arena).map_err(TrainError::from)?;
     let (weights, learns) = (learner.model.learns().bytes(), learner.model.learns().count());
     let state: usize = learner.state().map(|(_, tensor)| tensor.bytes()).sum();
     let [model, phase] = arenas.map(|arena| arena.peak());

@@ -123,7 +123,7 @@ impl Engine {
                 (config.model.dtype.storage(), shape.positions.min(config.rl.leaf_tokens));
             let carve = |arena: &mut Arena| {
                 let model = Model::new(shape.clone(), dtype, positions, arena)?;
-                Learner::new(Stream::new(device.clone()), model, arena)
+                Learner::new(Stream::new(device.clone()), model, config.kept(), arena)
             };
             let (_memory, mut learner) = model::exact(device, "model", carve)?;
             learner.model.read(&folder, config.model.scan)?;

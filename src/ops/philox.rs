@@ -44,6 +44,11 @@ impl Key {
         Self { key: [a, b], upper: [c, d] }
     }
 
+    /// Of the user's seed, an update of the weights (from 1) and a parameter's place: what rounds it. No request has this sample.
+    pub fn of_update(run: u64, update: u64, parameter: u32) -> Self {
+        Self::of_request(run, update, parameter, u32::MAX)
+    }
+
     /// The words of vocabulary ids `4 * block` to `4 * block + 3` at `position`.
     #[inline(always)]
     pub fn block(&self, position: u32, block: u32) -> [u32; BLOCK] {
@@ -111,5 +116,18 @@ mod tests {
             assert!(base.iter().zip(&other).all(|(a, b)| a != b));
         }
         assert_ne!(Key::of_request(0, 1 << 32, 0, 0), Key::of_request(0, 0, 1, 0));
+    }
+
+    #[test]
+    fn updates_and_parameters_draw_numbers_of_their_own() {
+        let base = Key::of_update(1, 2, 3);
+        for other in [
+            Key::of_update(9, 2, 3),
+            Key::of_update(1, 9, 3),
+            Key::of_update(1, 2, 9),
+            Key::of_request(1, 2, 3, 0),
+        ] {
+            assert!((0..8).all(|block| base.block(0, block) != other.block(0, block)));
+        }
     }
 }

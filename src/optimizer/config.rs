@@ -1,6 +1,6 @@
 use serde::{Deserialize, Serialize};
 
-use super::{OptimizerError, Schedule};
+use super::{OptimizerError, Schedule, WeightRounding};
 
 /// Settings of AdamW, the clip and the schedule.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -18,6 +18,9 @@ pub struct OptimizerConfig {
     pub weight_decay: f64,
     /// Global gradient norm above which gradients are scaled down; 0 never clips. Default 1 (transformers).
     pub max_norm: f64,
+    /// How weights become bf16: `nearest` (default: of a master copy in f32) or `stochastic` (without one; torchao's
+    /// `bf16_stochastic_round`). Both phases of a run round alike.
+    pub rounding: WeightRounding,
     /// How the learning rate changes.
     pub schedule: Schedule,
 }
@@ -31,6 +34,7 @@ impl Default for OptimizerConfig {
             eps: 1e-8,
             weight_decay: 0.0,
             max_norm: 1.0,
+            rounding: WeightRounding::default(),
             schedule: Schedule::default(),
         }
     }

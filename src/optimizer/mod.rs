@@ -1,12 +1,14 @@
 //! From gradients to weights: AdamW over named parameters, global-norm clip, schedules.
 
 mod config;
+mod kept;
 mod schedule;
 mod update;
 
 use crate::ops::OpError;
 
 pub use config::OptimizerConfig;
+pub use kept::{Kept, WeightRounding};
 pub use schedule::{Schedule, Shape};
 pub use update::{Decay, Measure, Parameter, Update, update};
 

@@ -21,6 +21,8 @@ pub struct Parameter<'a> {
     pub param: Param<'a>,
     /// Whether it decays.
     pub decay: Decay,
+    /// How its weights are rounded in this step.
+    pub rounding: Rounding,
 }
 
 /// What became of an optimizer step.
@@ -95,7 +97,7 @@ pub fn update<'a>(
     let norm = squares.sqrt();
     let factor = clip_factor(norm, config.max_norm);
     let lr = config.lr * config.schedule.factor(step);
-    for Parameter { param, decay, .. } in parameters {
+    for Parameter { param, decay, rounding, .. } in parameters {
         let weight_decay = if decay == Decay::Yes { config.weight_decay } else { 0.0 };
         let settings = AdamW {
             lr,
@@ -105,7 +107,7 @@ pub fn update<'a>(
             weight_decay,
             step,
             grad_scale: factor,
-            rounding: Rounding::Nearest,
+            rounding,
         };
         adamw::step(stream, param, &settings)?;
     }

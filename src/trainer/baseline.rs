@@ -118,7 +118,7 @@ mod tests {
         let mut model = Model::new(config, DType::F64, 64, &mut arena).expect("room");
         let stream = Stream::new(device);
         model.initialise(&stream, 5).expect("host");
-        Learner::new(stream, model, &mut arena).expect("room")
+        Learner::new(stream, model, crate::optimizer::Kept::default(), &mut arena).expect("room")
     }
 
     fn loss(learner: &Learner, leaf: &Packed, pass: &mut Pass) -> f64 {

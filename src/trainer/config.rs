@@ -283,6 +283,7 @@ impl TrainConfig {
         self.rl.check()?;
         self.alarms.check()?;
         self.evaluation.check(self.rl.baseline)?;
+        self.check_kept()?;
         self.sft.optimizer.check().map_err(|error| TrainError::of_optimizer("sft", error))
     }
 }

@@ -9,6 +9,7 @@ mod credit;
 mod data;
 mod error;
 mod guard;
+mod kept;
 mod learner;
 mod left_out;
 mod memory;

@@ -73,7 +73,7 @@ pub(crate) fn learner() -> Learner {
     let (setup, stream) = (setup(), Stream::new(Device::open(DeviceChoice::Cpu, 1).unwrap()));
     let mut arena = Arena::new("model", stream.device(), 1 << 24);
     let model = Model::new(setup.model.clone(), DType::F32, 256, &mut arena).unwrap();
-    let mut learner = Learner::new(stream, model, &mut arena).unwrap();
+    let mut learner = Learner::new(stream, model, patarm::optimizer::Kept::default(), &mut arena).unwrap();
     learner.model.read(setup.folder.as_ref().unwrap(), Scan::Finite).unwrap();
     learner
 }

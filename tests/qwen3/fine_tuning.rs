@@ -2,7 +2,7 @@
 
 use patarm::dims;
 use patarm::grpo::{Example, Packed, pack_examples, supervised};
-use patarm::ops::adamw::Param;
+use patarm::ops::adamw::{Param, Rounding};
 use patarm::ops::head::{self, Coefficients, HeadGradient, HeadInput, Logprobs, Lse, Scratch};
 use patarm::ops::rows;
 use patarm::optimizer::{Decay, OptimizerConfig, Parameter, Update, update};
@@ -105,6 +105,7 @@ fn train(golden: &Golden, dtype: DType) -> Run {
             name,
             param: Param { w: w.view_mut(), g: g.view(), m: m.view_mut(), v: v.view_mut(), master: None },
             decay: if id.is_vector() { Decay::No } else { Decay::Yes },
+            rounding: Rounding::Nearest,
         });
         match update(&stream, &settings(golden), i as u64 + 1, parameters).expect("fitting arguments") {
             Update::Applied { norm, .. } => norms.push(norm),

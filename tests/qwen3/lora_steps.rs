@@ -1,7 +1,7 @@
 //! Twenty AdamW steps of an adapter against torch on the equations: what learns, what decays, what is clipped, and what stays.
 
 use patarm::ops::grpo_loss::LossSums;
-use patarm::optimizer::Update;
+use patarm::optimizer::{Kept, Update};
 use patarm::qwen3::{Keep, LowRank, Model};
 use patarm::tensor::{Arena, DType};
 use patarm::trainer::{Gate, Learner, Objective, Pass, PassLimits};
@@ -33,7 +33,7 @@ fn train(dtype: DType) -> (Vec<f64>, Vec<f64>, Learner) {
     let model = adapted(&base, &recorded, dtype, &mut fixed);
     let limits = PassLimits { rows: 64, targets: 64, tile: 16, keep: Keep::All };
     let mut pass = Pass::new(&model.config, dtype, limits, &mut fixed).expect("fits");
-    let mut learner = Learner::new(stream, model, &mut fixed).expect("fits");
+    let mut learner = Learner::new(stream, model, Kept::default(), &mut fixed).expect("fits");
     let (tokens, rows) = (base.ids("tokens"), base.ids("rows"));
     let per_step: u32 = rows.chunks(2).map(|row| row[0]).sum();
     let (mut losses, mut norms) = (Vec::new(), Vec::new());

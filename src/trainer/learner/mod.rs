@@ -1,19 +1,20 @@
 mod pass;
 mod reference;
 mod reward_head;
+mod update;
 
 pub use pass::{Pass, PassLimits};
 pub(super) use reward_head::rewards;
 
 use std::sync::OnceLock;
 
-use super::{Gate, TrainError};
+use super::TrainError;
 use crate::device::{DeviceError, Stream};
 use crate::grpo::{self, LossConfig, Measured, Packed, Stored};
 use crate::ops::grpo_loss::{LossGradient, LossSums};
 use crate::ops::head::{self, Coefficients, HeadGradient, HeadInput, Logprobs, Lse, Scratch};
-use crate::ops::{adamw, grad_norm, rows};
-use crate::optimizer::{self, Decay, OptimizerConfig, Parameter, Update};
+use crate::ops::rows;
+use crate::optimizer::{Kept, WeightRounding};
 use crate::qwen3::{self, Accumulate, BackwardPass, GradientSink, Model, ParamId, Params};
 use crate::tensor::{Arena, ArenaError, Tensor, View};
 
@@ -26,7 +27,8 @@ pub struct Learner {
     pub model: Model,
     gradients: Params,
     moments: [Params; 2],
-    /// Weights in the accumulator's dtype, where storage is narrower.
+    kept: Kept,
+    /// Weights in the accumulator's dtype, where storage is narrower and rounded to the nearest.
     master: Option<Params>,
     /// What the KL term holds the policy to: the same weights as they were at one time.
     reference: Option<Params>,
@@ -55,15 +57,17 @@ impl Learner {
     ///
     /// # Errors
     /// When the arena is full.
-    pub fn new(stream: Stream, model: Model, arena: &mut Arena) -> Result<Self, ArenaError> {
+    pub fn new(stream: Stream, model: Model, kept: Kept, arena: &mut Arena) -> Result<Self, ArenaError> {
         let sums = model.dtype.accumulator();
         let mut params = || model.learns().like(sums, arena);
         let (gradients, moments) = (params()?, [params()?, params()?]);
-        let master = (model.dtype != sums).then(params).transpose()?;
+        let nearest = kept.rounding == WeightRounding::Nearest;
+        let master = (nearest && model.dtype != sums).then(params).transpose()?;
         let mut learner = Self {
             stream,
             gradients,
             moments,
+            kept,
             master,
             reference: None,
             base: OnceLock::new(),
@@ -212,73 +216,6 @@ impl Learner {
             Accumulate(&mut self.gradients).finished(head_id);
         }
         Ok(())
-    }
-
-    /// Ends an optimizer step of this loss; `step` counts from 1 within the optimizer's own schedule. A loss or gradient that is
-    /// not finite, or that the gate leaves out, leaves everything untouched.
-    ///
-    /// # Errors
-    /// When an operator refuses.
-    pub fn update(
-        &mut self,
-        config: &OptimizerConfig,
-        step: u64,
-        (loss, gate): (f64, Gate),
-    ) -> Result<Update, TrainError> {
-        if let Some(refused) = gate.refuses_loss(loss) {
-            return Ok(refused);
-        }
-        if gate.looks_at_norms()
-            && let Some(refused) = gate.refuses_norm(self.gradient_norm()?)
-        {
-            return Ok(refused);
-        }
-        let config = &OptimizerConfig { max_norm: gate.max_norm(config.max_norm), ..*config };
-        let [first, second] = &mut self.moments;
-        let mut masters: Vec<_> =
-            self.master.iter_mut().flat_map(Params::iter_mut).map(|(_, t)| Some(t)).collect();
-        masters.resize_with(self.gradients.iter().count(), || None);
-        let names: Vec<String> = self.gradients.iter().map(|(id, _)| id.name()).collect();
-        let tensors = self.model.learns_mut().iter_mut().zip(self.gradients.iter());
-        let moments = first.iter_mut().zip(second.iter_mut()).zip(masters);
-        let parameters = tensors.zip(moments).zip(&names).map(
-            |((((id, w), (_, g)), (((_, m), (_, v)), master)), name)| {
-                let master = master.filter(|_| w.dtype() != g.dtype()).map(|t| t.view_mut());
-                let param =
-                    adamw::Param { w: w.view_mut(), g: g.view(), m: m.view_mut(), v: v.view_mut(), master };
-                Parameter { name, param, decay: if id.is_vector() { Decay::No } else { Decay::Yes } }
-            },
-        );
-        let update = optimizer::update(&self.stream, config, step, parameters)?;
-        if matches!(update, Update::Applied { .. }) {
-            self.version += 1;
-        }
-        Ok(update)
-    }
-}
-
-impl Learner {
-    /// Global norm of the step's gradients so far; NaN or infinite where one is.
-    pub(super) fn gradient_norm(&self) -> Result<f64, TrainError> {
-        let mut squares = 0.0;
-        for (_, gradient) in self.gradients.iter() {
-            squares += grad_norm::square_sum(&self.stream, gradient.view())?;
-        }
-        Ok(squares.sqrt())
-    }
-
-    /// The first tensor of weights or optimizer state that holds NaN or infinity, by its name in a checkpoint.
-    ///
-    /// # Errors
-    /// When an operator refuses.
-    pub fn first_not_finite(&self) -> Result<Option<String>, TrainError> {
-        let weights = self.model.learns().iter().map(|(id, tensor)| (id.name(), tensor));
-        for (name, tensor) in self.state().chain(weights.filter(|_| self.master.is_none())) {
-            if !grad_norm::square_sum(&self.stream, tensor.view())?.is_finite() {
-                return Ok(Some(name));
-            }
-        }
-        Ok(None)
     }
 }
 

@@ -216,7 +216,7 @@ fn learner(
 ) -> Result<Learner, ArenaError> {
     let dtype = config.model.dtype.storage();
     let model = Model::new(setup.model.clone(), dtype, setup.positions(config), arena)?;
-    let learner = Learner::new(stream, model, arena)?;
+    let learner = Learner::new(stream, model, config.kept(), arena)?;
     if config.rl.asks_reference() { learner.with_reference(arena) } else { Ok(learner) }
 }
 

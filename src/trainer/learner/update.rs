@@ -1,0 +1,94 @@
+use super::Learner;
+use crate::ops::philox::Key;
+use crate::ops::{adamw, grad_norm};
+use crate::optimizer::{self, Decay, Kept, OptimizerConfig, Parameter, Update, WeightRounding};
+use crate::qwen3::Params;
+use crate::trainer::{Gate, TrainError};
+
+impl Learner {
+    /// Ends an optimizer step of this loss; `step` counts from 1 within the optimizer's own schedule. A loss or gradient that is
+    /// not finite, or that the gate leaves out, leaves everything untouched.
+    ///
+    /// # Errors
+    /// When an operator refuses.
+    pub fn update(
+        &mut self,
+        config: &OptimizerConfig,
+        step: u64,
+        (loss, gate): (f64, Gate),
+    ) -> Result<Update, TrainError> {
+        if let Some(refused) = gate.refuses_loss(loss) {
+            return Ok(refused);
+        }
+        if gate.looks_at_norms()
+            && let Some(refused) = gate.refuses_norm(self.gradient_norm()?)
+        {
+            return Ok(refused);
+        }
+        self.expect_kept(config)?;
+        let config = &OptimizerConfig { max_norm: gate.max_norm(config.max_norm), ..*config };
+        let [first, second] = &mut self.moments;
+        let mut masters: Vec<_> =
+            self.master.iter_mut().flat_map(Params::iter_mut).map(|(_, t)| Some(t)).collect();
+        masters.resize_with(self.gradients.iter().count(), || None);
+        let names: Vec<String> = self.gradients.iter().map(|(id, _)| id.name()).collect();
+        let tensors = self.model.learns_mut().iter_mut().zip(self.gradients.iter());
+        let moments = first.iter_mut().zip(second.iter_mut()).zip(masters);
+        let (kept, next) = (self.kept, self.version + 1);
+        let parameters = tensors.zip(moments).zip(&names).zip(0..).map(
+            |(((((id, w), (_, g)), (((_, m), (_, v)), master)), name), place)| {
+                let master = master.filter(|_| w.dtype() != g.dtype()).map(|t| t.view_mut());
+                let param =
+                    adamw::Param { w: w.view_mut(), g: g.view(), m: m.view_mut(), v: v.view_mut(), master };
+                let rounding = rounding(kept, next, place);
+                let decay = if id.is_vector() { Decay::No } else { Decay::Yes };
+                Parameter { name, param, decay, rounding }
+            },
+        );
+        let update = optimizer::update(&self.stream, config, step, parameters)?;
+        if matches!(update, Update::Applied { .. }) {
+            self.version += 1;
+        }
+        Ok(update)
+    }
+
+    /// The settings of an update are those that memory was carved by.
+    fn expect_kept(&self, config: &OptimizerConfig) -> Result<(), TrainError> {
+        if config.rounding == self.kept.rounding {
+            return Ok(());
+        }
+        let reason = format!("{:?}, and the learner was made for {:?}", config.rounding, self.kept.rounding);
+        Err(TrainError::Config { setting: "optimizer.rounding".into(), reason })
+    }
+
+    /// Global norm of the step's gradients so far; NaN or infinite where one is.
+    pub(in crate::trainer) fn gradient_norm(&self) -> Result<f64, TrainError> {
+        let mut squares = 0.0;
+        for (_, gradient) in self.gradients.iter() {
+            squares += grad_norm::square_sum(&self.stream, gradient.view())?;
+        }
+        Ok(squares.sqrt())
+    }
+
+    /// The first tensor of weights or optimizer state that holds NaN or infinity, by its name in a checkpoint.
+    ///
+    /// # Errors
+    /// When an operator refuses.
+    pub fn first_not_finite(&self) -> Result<Option<String>, TrainError> {
+        let weights = self.model.learns().iter().map(|(id, tensor)| (id.name(), tensor));
+        for (name, tensor) in self.state().chain(weights.filter(|_| self.master.is_none())) {
+            if !grad_norm::square_sum(&self.stream, tensor.view())?.is_finite() {
+                return Ok(Some(name));
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// How the parameter at `place` is rounded by the update that makes weights of this version.
+fn rounding(kept: Kept, version: u64, place: u32) -> adamw::Rounding {
+    match kept.rounding {
+        WeightRounding::Nearest => adamw::Rounding::Nearest,
+        WeightRounding::Stochastic => adamw::Rounding::Stochastic(Key::of_update(kept.seed, version, place)),
+    }
+}
