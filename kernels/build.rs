@@ -12,6 +12,9 @@ use std::time::SystemTime;
 const TARGETS: [&str; 3] =
     ["arch=compute_80,code=sm_80", "arch=compute_90a,code=sm_90a", "arch=compute_80,code=compute_80"];
 
+/// Each wrapper against its definition: an image of the tests, which the program does not hold.
+const CONFORMANCE: &str = "on_cpu/conformance/right.cu";
+
 /// Compiles what there is and writes the table that the program includes.
 pub(super) fn build() {
     let root = PathBuf::from(variable("CARGO_MANIFEST_DIR").expect("cargo says where the crate is"));
@@ -22,11 +25,14 @@ pub(super) fn build() {
     }
     let sources = sources(&root.join("kernels"));
     println!("cargo::rustc-check-cfg=cfg(cuobjdump, cuda_kernels)");
+    let conformance = root.join("kernels").join(CONFORMANCE);
     let images = match nvcc(&root) {
         Some(nvcc) => {
             println!("cargo::rustc-cfg=cuda_kernels");
             tell_of_sass(&nvcc);
-            compile(&nvcc, &sources, &out)
+            let mut images = compile(&nvcc, &[&sources[..], &[conformance]].concat(), &out);
+            images.truncate(sources.len());
+            images
         }
         None if sources.is_empty() => Vec::new(),
         None => {
@@ -96,7 +102,8 @@ fn newest(nvcc: &Path, sources: &[PathBuf]) -> Option<SystemTime> {
     let folder = sources.first()?.parent().expect("a folder");
     let files =
         fs::read_dir(folder).expect("the kernels' folder").map(|entry| entry.expect("an entry").path());
-    files.filter(|path| path.is_file()).chain([nvcc.to_owned()]).map(|path| changed(&path)).max()?
+    let files = files.filter(|path| path.is_file()).chain(sources.iter().cloned());
+    files.chain([nvcc.to_owned()]).map(|path| changed(&path)).max()?
 }
 
 /// When a file was changed; `None`, which is before everything, where there is none.
@@ -107,7 +114,7 @@ fn changed(path: &Path) -> Option<SystemTime> {
 fn start(nvcc: &Path, source: &Path, image: PathBuf) -> (PathBuf, Child) {
     let mut command = Command::new(nvcc);
     command.args(["-O3", "-std=c++17", "-lineinfo", "-Werror", "all-warnings", "--compress-mode=size"]);
-    command.args(["-fatbin", "-o"]).arg(&image);
+    command.args(["-fatbin", "-Ikernels", "-o"]).arg(&image);
     command.args(TARGETS.iter().flat_map(|target| ["-gencode", target]));
     let started = command.arg(source).spawn();
     (image, started.unwrap_or_else(|error| panic!("cannot run {}: {error}", nvcc.display())))

@@ -8,6 +8,7 @@ mod kernels {
     mod attention_device;
     mod attention_plain;
     mod bias;
+    mod conformance;
     mod differences;
     mod embedding;
     mod grpo_loss;

@@ -14,7 +14,9 @@ mod product;
 mod stream;
 
 pub use blocks::{BlockMut, grid_mut};
-pub use cuda::{Address, Cuda, Driver, DriverError, EncodedMap, Grid, Kernel, Profile, Swizzle, TensorMap};
+pub use cuda::{
+    Address, Cuda, Driver, DriverError, EncodedMap, Grid, Images, Kernel, Profile, Swizzle, TensorMap,
+};
 pub use float::{Float, Scalar};
 pub use host::Host;
 pub use mapped::MappedFile;

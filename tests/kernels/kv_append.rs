@@ -56,7 +56,7 @@ fn a_slot_outside_the_pool_stops_the_kernel() {
     let dims = dims![L: 1, Blocks: 2, Pair: 2, KVH: 1, S: 64, D: 8];
     let mut pool = Output::on(&stream, DType::BF16, &vec![0.0; dims.count()], dims);
     let slots = ids_on(&stream, &[128]);
-    expect_trap(kv_append::forward(&stream, k.view(), k.view(), pool.view(), 0, slots.view()));
+    expect_trap(&stream, kv_append::forward(&stream, k.view(), k.view(), pool.view(), 0, slots.view()));
 }
 
 #[test]

@@ -4,7 +4,7 @@
 use std::time::Instant;
 
 use patarm::device::{
-    Address, Cuda, Device, DeviceChoice, DeviceError, Driver, DriverError, EncodedMap, Grid, Kernel, Stream,
+    Address, Cuda, Device, DeviceError, Driver, DriverError, EncodedMap, Grid, Images, Kernel, Stream,
     Swizzle, TensorMap,
 };
 
@@ -18,17 +18,16 @@ pub(crate) fn stream(schedule: u64) -> Stream {
 
 /// The same on a device of this compute capability; a real one of a lower capability stays what it is.
 pub(crate) fn stream_of(schedule: u64, capability: [u32; 2]) -> Stream {
-    let device = match std::env::var("PATARM_TEST_DEVICE") {
-        Ok(index) => {
-            let choice = DeviceChoice::Cuda(index.parse().expect("an index"));
-            match Device::open(choice, 1).expect("PATARM_TEST_DEVICE names a GPU") {
-                Device::Cuda(cuda) => Device::Cuda(cuda.limited_to(capability)),
-                Device::Host(_) => unreachable!("a CUDA device was asked for"),
-            }
-        }
-        Err(_) => Device::Cuda(Cuda::over(OnCpu { schedule, capability })),
+    Stream::new(Device::Cuda(cuda(schedule, capability, &[])))
+}
+
+/// Such a device; on a real one, kernels that are not the program's are those of `images`.
+pub(crate) fn cuda(schedule: u64, capability: [u32; 2], images: Images) -> Cuda {
+    let Ok(index) = std::env::var("PATARM_TEST_DEVICE") else {
+        return Cuda::over(OnCpu { schedule, capability });
     };
-    Stream::new(device)
+    let index = index.parse().expect("PATARM_TEST_DEVICE holds an index");
+    Cuda::open_with(index, images).expect("PATARM_TEST_DEVICE names a GPU").limited_to(capability)
 }
 
 #[derive(Debug)]

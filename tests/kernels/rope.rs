@@ -130,7 +130,7 @@ fn a_position_outside_the_table_stops_the_kernel() {
     let mut x = Output::on(&stream, DType::BF16, &[0.0; 16], dims![N: 1, H: 1, D: 16]);
     let positions = ids_on(&stream, &[POSITIONS as u32]);
     let table = table(&stream, DType::BF16, 16);
-    expect_trap(rope::forward(&stream, x.view(), positions.view(), &table));
+    expect_trap(&stream, rope::forward(&stream, x.view(), positions.view(), &table));
 }
 
 #[test]

@@ -110,10 +110,15 @@ impl Output {
     }
 }
 
-/// Panics unless a kernel met its own trap: a guard that let something by would be seen later, and as something else.
-pub(crate) fn expect_trap(result: Result<(), patarm::ops::OpError>) {
-    let error = result.expect_err("a kernel stops").to_string();
-    assert!(error.contains("__trap()"), "{error}");
+/// What drivers call a kernel's own trap: the CPU's, and two that NVIDIA's has for it.
+const TRAPS: [&str; 3] = ["__trap()", "CUDA_ERROR_LAUNCH_FAILED", "CUDA_ERROR_ILLEGAL_INSTRUCTION"];
+
+/// Panics unless a kernel met its own trap: a guard that let something by would be seen later, and as something else. A GPU
+/// says so late, and then does nothing more for this process.
+pub(crate) fn expect_trap(stream: &Stream, result: Result<(), patarm::ops::OpError>) {
+    let late = |()| stream.sync().map_err(|error| error.to_string());
+    let error = result.map_err(|error| error.to_string()).and_then(late).expect_err("a kernel stops");
+    assert!(TRAPS.iter().any(|trap| error.contains(trap)), "{error}");
 }
 
 /// The bits of every value, for equality that tells 0 from -0.

@@ -1,6 +1,6 @@
 // Kernels in which nothing is wrong: each wrapper against its definition. On the CPU the checks must find nothing; on a
 // device the same kernels tell whether the wrappers, and so the emulation, mean what the hardware does. A kernel traps where
-// it finds another value than the definition's, and copies something of `in` to `out` where it does not.
+// it finds another value than the definition's, and copies something of `in` to `out` where it does not: right.rs says what.
 #include "async_copy.cuh"
 #include "tensor_core.cuh"
 #include "tma.cuh"
@@ -128,7 +128,7 @@ KERNEL(32, right_mma_layout)(const float* in, float* out) {
       want += unpack_bf16(pack_bf16(a_of(at % 16, k), 0.f)).x * unpack_bf16(pack_bf16(b_of(at / 16, k), 0.f)).x;
     if (!(fabsf(want - d[i]) < 1e-4f)) __trap();
   }
-  out[threadIdx.x] = d[0];
+  out[threadIdx.x] = in[threadIdx.x];
 }
 EXPORT_KERNEL(32, right_mma_layout);
 
@@ -218,88 +218,141 @@ KERNEL(64, right_bulk_pipeline)(const float* in, float* out) {
 }
 EXPORT_KERNEL(64, right_bulk_pipeline);
 
-// The box at column 8, row 14 of a 16 x 16 matrix of f32 in boxes of 32 x 4, swizzled over 128 bytes: beyond the edge there
-// are zeros, and piece c of row r stands where piece c ^ r would without the swizzle.
-KERNEL(128, right_tma_box)(const float* in, float* out, const __grid_constant__ TensorMap map) {
-  DYN_SHARED(float, box);
+// Boxes of COLUMNS x 16 of a matrix of 64 x 16 elements of 2 bytes, half beyond its right edge and six rows below its
+// end: there are zeros. Under a swizzle byte `at` of the box stands at at ^ (at / 8 & MASK).
+template <int COLUMNS, int MASK> DEV void check_box(const float* in, float* out, const TensorMap* map) {
+  DYN_SHARED(uint16_t, box);
   SHARED_ARRAY(uint64_t, full, [1]);
+  const uint16_t* matrix = reinterpret_cast<const uint16_t*>(in);
+  if (threadIdx.x == 0) {
+    mbar_init(full, 1);
+    fence_mbar_init();
+    mbar_arrive_expect_tx(full, COLUMNS * 16 * 2);
+    tma_load_2d(box, map, 64 - COLUMNS / 2, 6, full);
+  }
+  __syncthreads();
+  mbar_wait(full, 0);
+  for (int i = threadIdx.x; i < COLUMNS * 16; i += 128) {
+    const int row = 6 + i / COLUMNS, column = 64 - COLUMNS / 2 + i % COLUMNS, at = i * 2;
+    const int want = row < 16 && column < 64 ? matrix[row * 64 + column] : 0;
+    if (box[(at ^ (at / 8 & MASK)) / 2] != want) __trap();
+  }
+  out[threadIdx.x] = in[threadIdx.x];
+}
+
+KERNEL(128, right_tma_box)(const float* in, float* out, const __grid_constant__ TensorMap map) {
+  check_box<64, 0>(in, out, &map);
+}
+EXPORT_KERNEL(128, right_tma_box);
+KERNEL(128, right_tma_box_swizzled_32)(const float* in, float* out, const __grid_constant__ TensorMap map) {
+  check_box<16, 0x10>(in, out, &map);
+}
+EXPORT_KERNEL(128, right_tma_box_swizzled_32);
+KERNEL(128, right_tma_box_swizzled_64)(const float* in, float* out, const __grid_constant__ TensorMap map) {
+  check_box<32, 0x30>(in, out, &map);
+}
+EXPORT_KERNEL(128, right_tma_box_swizzled_64);
+KERNEL(128, right_tma_box_swizzled_128)(const float* in, float* out, const __grid_constant__ TensorMap map) {
+  check_box<64, 0x70>(in, out, &map);
+}
+EXPORT_KERNEL(128, right_tma_box_swizzled_128);
+
+// A box of 64 x 2 x 2 of a tensor of 64 x 4 x 4, at its last row of planes 1 and 2, under the swizzle of 128 bytes.
+KERNEL(128, right_tma_box_3d)(const float* in, float* out, const __grid_constant__ TensorMap map) {
+  DYN_SHARED(uint16_t, box);
+  SHARED_ARRAY(uint64_t, full, [1]);
+  const uint16_t* tensor = reinterpret_cast<const uint16_t*>(in);
   if (threadIdx.x == 0) {
     mbar_init(full, 1);
     fence_mbar_init();
     mbar_arrive_expect_tx(full, 512);
-    tma_load_2d(box, &map, 8, 14, full);
+    tma_load_3d(box, &map, 0, 3, 1, full);
   }
   __syncthreads();
   mbar_wait(full, 0);
-  const int row = threadIdx.x / 32, column = threadIdx.x % 32;
-  const float want = row < 2 && column < 8 ? in[(14 + row) * 16 + 8 + column] : 0.f;
-  if (box[row * 32 + ((column / 4) ^ row) * 4 + column % 4] != want) __trap();
-  out[threadIdx.x] = want;
+  for (int i = threadIdx.x; i < 256; i += 128) {
+    const int plane = 1 + i / 128, row = 3 + i / 64 % 2, at = i * 2;
+    const int want = row < 4 ? tensor[(plane * 4 + row) * 64 + i % 64] : 0;
+    if (box[(at ^ (at / 8 & 0x70)) / 2] != want) __trap();
+  }
+  out[threadIdx.x] = in[threadIdx.x];
 }
-EXPORT_KERNEL(128, right_tma_box);
+EXPORT_KERNEL(128, right_tma_box_3d);
 
 // Where a tile of rows of 64 bf16 keeps element (row, column) under the 128-byte swizzle.
 DEV int swizzled_128(int row, int column) { return row * 64 + ((column / 8) ^ (row % 8)) * 8 + column % 8; }
 
 DEV float a_element(const float* in, int m, int k) { return in[(m * 64 + k) % 256] * static_cast<float>(1 + m % 3); }
-DEV float b_element(const float* in, int k, int n) { return in[(k * 64 + n) * 7 % 256]; }
+DEV float b_element(const float* in, int k, int n) { return in[(k * 64 + n) * 7 % 1021]; }
 
 // d of C = A B, A 64 x 64 and B 64 x N, against sums of bf16 products.
 template <int N> DEV void check_product(const float* in, const float (&d)[N / 2]) {
   const int t = threadIdx.x;
+#pragma unroll
   for (int j = 0; j < N / 2; j++) {
     const int row = t / 32 * 16 + t % 32 / 4 + (j >> 1 & 1) * 8, column = j / 4 * 8 + t % 4 * 2 + (j & 1);
     float want = 0.f;
+#pragma unroll 1
     for (int k = 0; k < 64; k++) {
-      const float2 pair = unpack_bf16(pack_bf16(a_element(in, row, k), b_element(in, k, column % 64)));
+      const float2 pair = unpack_bf16(pack_bf16(a_element(in, row, k), b_element(in, k, column)));
       want = fmaf(pair.x, pair.y, want);
     }
     if (!(fabsf(want - d[j]) <= 1e-3f)) __trap();
   }
 }
 
-// A K-major at the beginning of dynamic shared memory; B behind it, [n][k] (K-major) or [k][n] (N-major).
-template <bool N_MAJOR> DEV void store_operands(const float* in, bf16* a, bf16* b) {
-  for (int i = threadIdx.x; i < 64 * 64; i += 128) {
+// Rows of 64 bf16: A as [m][k] (K-major); B as [n][k] (K-major), or as [k][n] in panels of 64 columns (N-major).
+DEV void store_a(const float* in, bf16* a) {
+  for (int i = threadIdx.x; i < 64 * 64; i += 128)
+    a[swizzled_128(i / 64, i % 64)] = __float2bfloat16(a_element(in, i / 64, i % 64));
+}
+template <int N, bool N_MAJOR> DEV void store_b(const float* in, bf16* b) {
+  for (int i = threadIdx.x; i < N * 64; i += 128) {
     const int row = i / 64, column = i % 64;
-    a[swizzled_128(row, column)] = __float2bfloat16(a_element(in, row, column));
-    const float x = N_MAJOR ? b_element(in, row, column) : b_element(in, column, row);
+    const float x = N_MAJOR ? b_element(in, row % 64, row / 64 * 64 + column) : b_element(in, column, row);
     b[swizzled_128(row, column)] = __float2bfloat16(x);
   }
-  fence_proxy_async();
-  __syncthreads();
 }
 
-template <bool N_MAJOR> DEV void multiply_and_check(const float* in, float* out) {
+template <bool N_MAJOR, class A> DEV void multiply(float (&d)[32], const A& a, uint64_t b, int keep) {
+  wgmma_m64n64k16_bf16<N_MAJOR>(d, a, b, keep);
+}
+template <bool N_MAJOR, class A> DEV void multiply(float (&d)[64], const A& a, uint64_t b, int keep) {
+  wgmma_m64n128k16_bf16<N_MAJOR>(d, a, b, keep);
+}
+template <bool N_MAJOR, class A> DEV void multiply(float (&d)[128], const A& a, uint64_t b, int keep) {
+  wgmma_m64n256k16_bf16<N_MAJOR>(d, a, b, keep);
+}
+
+// The descriptor of 16 of B's 64 rows.
+template <bool N_MAJOR> DEV uint64_t part_of_b(const bf16* b, int k) {
+  return wgmma_desc(N_MAJOR ? b + k * 16 * 64 : b + k * 16, N_MAJOR ? 8192 : 16, 1024, SWIZZLE_128);
+}
+
+// What stands in d before the first step is not added: it is there to be seen if it were.
+template <int N, bool N_MAJOR> DEV void multiply_shared(const float* in, float* out) {
   DYN_SHARED(bf16, a);
   bf16* b = a + 64 * 64;
-  store_operands<N_MAJOR>(in, a, b);
-  float d[32];
+  store_a(in, a);
+  store_b<N, N_MAJOR>(in, b);
+  fence_proxy_async();
+  __syncthreads();
+  float d[N / 2];
 #pragma unroll
-  for (int i = 0; i < 32; i++) d[i] = 0.f;
+  for (int i = 0; i < N / 2; i++) d[i] = 1e6f;
   wgmma_fence();
 #pragma unroll
-  for (int k = 0; k < 4; k++) {
-    const uint64_t left = wgmma_desc(a + k * 16, 16, 1024, SWIZZLE_128);
-    const uint64_t right = wgmma_desc(N_MAJOR ? b + k * 16 * 64 : b + k * 16, N_MAJOR ? 8192 : 16, 1024, SWIZZLE_128);
-    wgmma_m64n64k16_bf16<N_MAJOR>(d, left, right, k > 0);
-  }
+  for (int k = 0; k < 4; k++)
+    multiply<N_MAJOR>(d, wgmma_desc(a + k * 16, 16, 1024, SWIZZLE_128), part_of_b<N_MAJOR>(b, k), k > 0);
   wgmma_commit();
   wgmma_wait<0>(d);
-  check_product<64>(in, d);
-  out[threadIdx.x] = d[0];
+  check_product<N>(in, d);
+  out[threadIdx.x] = in[threadIdx.x];
 }
 
-KERNEL(128, right_wgmma_k_major)(const float* in, float* out) { multiply_and_check<false>(in, out); }
-EXPORT_KERNEL(128, right_wgmma_k_major);
-KERNEL(128, right_wgmma_n_major)(const float* in, float* out) { multiply_and_check<true>(in, out); }
-EXPORT_KERNEL(128, right_wgmma_n_major);
-
-// A from registers; B is the same 64 columns twice, as one tile of 128.
-KERNEL(128, right_wgmma_registers)(const float* in, float* out) {
+template <int N, bool N_MAJOR> DEV void multiply_registers(const float* in, float* out) {
   DYN_SHARED(bf16, b);
-  for (int i = threadIdx.x; i < 128 * 64; i += 128)
-    b[swizzled_128(i / 64, i % 64)] = __float2bfloat16(b_element(in, i % 64, i / 64 % 64));
+  store_b<N, N_MAJOR>(in, b);
   fence_proxy_async();
   __syncthreads();
   const int row = threadIdx.x / 32 * 16 + lane_id() / 4, column = lane_id() % 4 * 2;
@@ -311,15 +364,39 @@ KERNEL(128, right_wgmma_registers)(const float* in, float* out) {
       const int m = row + i % 2 * 8, at = k * 16 + column + i / 2 * 8;
       a[k][i] = pack_bf16(a_element(in, m, at), a_element(in, m, at + 1));
     }
-  float d[64];
+  float d[N / 2];
 #pragma unroll
-  for (int i = 0; i < 64; i++) d[i] = 0.f;
+  for (int i = 0; i < N / 2; i++) d[i] = 0.f;
   wgmma_fence();
 #pragma unroll
-  for (int k = 0; k < 4; k++) wgmma_m64n128k16_bf16(d, a[k], wgmma_desc(b + k * 16, 16, 1024, SWIZZLE_128), 1);
+  for (int k = 0; k < 4; k++) multiply<N_MAJOR>(d, a[k], part_of_b<N_MAJOR>(b, k), 1);
   wgmma_commit();
   wgmma_wait<0>(d);
-  check_product<128>(in, d);
-  out[threadIdx.x] = d[0];
+  check_product<N>(in, d);
+  out[threadIdx.x] = in[threadIdx.x];
 }
-EXPORT_KERNEL(128, right_wgmma_registers);
+
+KERNEL(128, right_wgmma_n64_k_major)(const float* in, float* out) { multiply_shared<64, false>(in, out); }
+EXPORT_KERNEL(128, right_wgmma_n64_k_major);
+KERNEL(128, right_wgmma_n64_n_major)(const float* in, float* out) { multiply_shared<64, true>(in, out); }
+EXPORT_KERNEL(128, right_wgmma_n64_n_major);
+KERNEL(128, right_wgmma_n128_k_major)(const float* in, float* out) { multiply_shared<128, false>(in, out); }
+EXPORT_KERNEL(128, right_wgmma_n128_k_major);
+KERNEL(128, right_wgmma_n128_n_major)(const float* in, float* out) { multiply_shared<128, true>(in, out); }
+EXPORT_KERNEL(128, right_wgmma_n128_n_major);
+KERNEL(128, right_wgmma_n256_k_major)(const float* in, float* out) { multiply_shared<256, false>(in, out); }
+EXPORT_KERNEL(128, right_wgmma_n256_k_major);
+KERNEL(128, right_wgmma_n256_n_major)(const float* in, float* out) { multiply_shared<256, true>(in, out); }
+EXPORT_KERNEL(128, right_wgmma_n256_n_major);
+KERNEL(128, right_wgmma_n64_k_major_registers)(const float* in, float* out) { multiply_registers<64, false>(in, out); }
+EXPORT_KERNEL(128, right_wgmma_n64_k_major_registers);
+KERNEL(128, right_wgmma_n64_n_major_registers)(const float* in, float* out) { multiply_registers<64, true>(in, out); }
+EXPORT_KERNEL(128, right_wgmma_n64_n_major_registers);
+KERNEL(128, right_wgmma_n128_k_major_registers)(const float* in, float* out) { multiply_registers<128, false>(in, out); }
+EXPORT_KERNEL(128, right_wgmma_n128_k_major_registers);
+KERNEL(128, right_wgmma_n128_n_major_registers)(const float* in, float* out) { multiply_registers<128, true>(in, out); }
+EXPORT_KERNEL(128, right_wgmma_n128_n_major_registers);
+KERNEL(128, right_wgmma_n256_k_major_registers)(const float* in, float* out) { multiply_registers<256, false>(in, out); }
+EXPORT_KERNEL(128, right_wgmma_n256_k_major_registers);
+KERNEL(128, right_wgmma_n256_n_major_registers)(const float* in, float* out) { multiply_registers<256, true>(in, out); }
+EXPORT_KERNEL(128, right_wgmma_n256_n_major_registers);

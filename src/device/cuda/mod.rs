@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::DeviceError;
 
 pub use driver::{Address, Driver, DriverError, Grid, Kernel, Profile};
+pub use images::Images;
 use images::built;
 use scratch::Scratch;
 pub use tensor_map::{EncodedMap, Swizzle, TensorMap};
@@ -41,10 +42,18 @@ impl Cuda {
     /// # Errors
     /// When this build has no kernels, or there is no such GPU, or it or its driver is too old.
     pub fn open(index: usize) -> Result<Self, DeviceError> {
+        Self::open_with(index, &[])
+    }
+
+    /// The same, with kernels that are not the program's: `images` are fat binaries by their stems.
+    ///
+    /// # Errors
+    /// As for [`Cuda::open`].
+    pub fn open_with(index: usize, images: Images) -> Result<Self, DeviceError> {
         if !built() {
             return Err(DeviceError::CudaNotBuilt(index));
         }
-        Ok(Self::over(nvidia::Nvidia::open(index)?))
+        Ok(Self::over(nvidia::Nvidia::open(index, images)?))
     }
 
     /// A device over a driver of one's own.

@@ -6,7 +6,8 @@ use std::sync::{Mutex, PoisonError};
 use cudarc::driver::result::{self, DriverError as Code};
 use cudarc::driver::sys::{self, CUdevice_attribute, CUfunction, CUfunction_attribute, CUresult, CUstream};
 
-use super::{Address, Driver, DriverError, EncodedMap, Grid, Kernel, Profile, Swizzle, TensorMap, images};
+use super::images::{Images, image};
+use super::{Address, Driver, DriverError, EncodedMap, Grid, Kernel, Profile, Swizzle, TensorMap};
 use crate::device::DeviceError;
 
 /// The CUDA version that the images are of, as the driver counts: 1000 for each major, 10 for each minor version.
@@ -24,6 +25,7 @@ pub(super) struct Nvidia {
     multiprocessors: u32,
     context: sys::CUcontext,
     stream: CUstream,
+    images: Images,
     loaded: Mutex<Loaded>,
 }
 
@@ -41,8 +43,8 @@ unsafe impl Send for Nvidia {}
 unsafe impl Sync for Nvidia {}
 
 impl Nvidia {
-    /// Opens the GPU of this index.
-    pub(super) fn open(index: usize) -> Result<Self, DeviceError> {
+    /// Opens the GPU of this index; kernels are also looked for in `images`.
+    pub(super) fn open(index: usize, images: Images) -> Result<Self, DeviceError> {
         let refuse = |reason: String| DeviceError::NoCuda { index, reason };
         // A missing library or symbol is a panic in the crate that opens it.
         let opened = catch_unwind(|| {
@@ -50,13 +52,13 @@ impl Nvidia {
             if !unsafe { sys::is_culib_present() } {
                 return Err("there is no NVIDIA driver (libcuda.so.1) on this machine".to_owned());
             }
-            Self::probe(index)
+            Self::probe(index, images)
         });
         let missing = || format!("the driver lacks a function; {NEEDED_WORDS} is needed");
         opened.unwrap_or_else(|_| Err(missing())).map_err(refuse)
     }
 
-    fn probe(index: usize) -> Result<Self, String> {
+    fn probe(index: usize, images: Images) -> Result<Self, String> {
         result::init().map_err(|code| said(&code))?;
         let mut version = 0;
         // SAFETY: writes one integer.
@@ -68,10 +70,10 @@ impl Nvidia {
         let count = result::device::get_count().map_err(|code| said(&code))?;
         let ordinal = i32::try_from(index).ok().filter(|index| *index < count);
         let ordinal = ordinal.ok_or_else(|| format!("this machine has {count} CUDA devices"))?;
-        Self::context(ordinal).map_err(|code| said(&code))?
+        Self::context(ordinal, images).map_err(|code| said(&code))?
     }
 
-    fn context(ordinal: i32) -> Result<Result<Self, String>, Code> {
+    fn context(ordinal: i32, images: Images) -> Result<Result<Self, String>, Code> {
         use CUdevice_attribute::{
             CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR as MAJOR,
             CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR as MINOR,
@@ -93,7 +95,8 @@ impl Nvidia {
         let stream = result::stream::create(result::stream::StreamKind::NonBlocking)?;
         let capability = [capability.0 as u32, capability.1 as u32];
         let multiprocessors = attribute(MULTIPROCESSORS)? as u32;
-        Ok(Ok(Self { name, capability, multiprocessors, context, stream, loaded: Mutex::default() }))
+        let loaded = Mutex::default();
+        Ok(Ok(Self { name, capability, multiprocessors, context, stream, images, loaded }))
     }
 
     /// Makes the context current, then calls; an error says what was being done.
@@ -117,7 +120,7 @@ impl Nvidia {
             return Ok(function);
         }
         let doing = || format!("loading kernel {}", kernel.name);
-        let Some(image) = images::image(kernel.stem) else {
+        let Some(image) = image(self.images, kernel.stem) else {
             let reason = format!("this build has no image `{}`", kernel.stem);
             return Err(DriverError { doing: doing(), reason });
         };
