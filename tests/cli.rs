@@ -8,6 +8,10 @@ use std::sync::OnceLock;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+mod cli {
+    mod profiling;
+}
+
 fn patarm(arguments: &[&str]) -> Output {
     let mut command = assert_cmd::Command::cargo_bin("patarm").expect("the program is built");
     command.args(arguments).args(["--threads", "1"]).output().expect("the program runs")

@@ -7,6 +7,7 @@ use clap::Args;
 
 use super::config::{self, Overrides};
 use super::output::print_out;
+use super::profiling;
 use crate::checkpoint::Scan;
 use crate::device::{Device, DeviceChoice};
 use crate::trainer::{ModelDtype, TrainConfig, TrainError};
@@ -26,6 +27,9 @@ pub(super) struct Machine {
     /// Seed of everything that is drawn [default: 1].
     #[arg(long)]
     pub(super) seed: Option<u64>,
+    /// Name phases and layers to the profiler that the program runs under (NVTX).
+    #[arg(long)]
+    nvtx: bool,
 }
 
 /// What every command that has settings understands.
@@ -50,6 +54,9 @@ pub(super) struct Flags {
 impl Machine {
     /// Opens the device and runs `f` on its threads.
     pub(super) fn run(&self, f: impl FnOnce(Device) -> Result<ExitCode> + Send) -> Result<ExitCode> {
+        if self.nvtx {
+            profiling::tell()?;
+        }
         let device = Device::open(self.device, self.threads).map_err(TrainError::from)?;
         device.clone().enter(|| f(device))
     }

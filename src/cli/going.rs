@@ -6,6 +6,7 @@ use clap::Args;
 use super::machine;
 use super::observer::Terminal;
 use super::output::say;
+use super::profiling::Profiling;
 use super::signals::Signals;
 use crate::device::{Device, Stream};
 use crate::report::Origin;
@@ -20,11 +21,19 @@ pub(super) struct Going {
     /// With --resume: what may differ from how the run was begun: data, world, program, or settings by their dotted names.
     #[arg(long, value_name = "NAME", value_delimiter = ',', requires = "resume")]
     allow: Vec<String>,
+    #[command(flatten)]
+    profiling: Profiling,
 }
 
 impl Going {
     /// Claims the run folder. From here on signals are heard; until the run begins they end the program at once.
-    pub(super) fn open(&self, out: &Path, config: &TrainConfig) -> Result<(RunFolder, Signals)> {
+    pub(super) fn open(
+        &self,
+        out: &Path,
+        config: &TrainConfig,
+        device: &Device,
+    ) -> Result<(RunFolder, Signals)> {
+        self.profiling.on(device)?;
         let signals = Signals::listen().context("signal handlers")?;
         let origin = Origin { host: machine::host(), pid: std::process::id(), time: machine::now() };
         let resume = if self.resume { Resume::Yes(Allowed(self.allow.clone())) } else { Resume::No };
@@ -37,8 +46,9 @@ impl Going {
         (config, setup): (&TrainConfig, &'a Setup),
         device: Device,
         folder: &mut RunFolder,
-        mut terminal: Terminal,
+        terminal: Terminal,
     ) -> Result<(Run<'a>, Terminal)> {
+        let mut terminal = terminal.with_window(self.profiling.on(&device)?);
         let mut run = Run::new(config, setup, Stream::new(device), Clock(machine::now))?;
         say(&run.plan().to_string());
         if self.resume {

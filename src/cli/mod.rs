@@ -20,6 +20,7 @@ mod model;
 mod observer;
 mod output;
 mod plan;
+mod profiling;
 mod progress;
 mod records;
 mod replay;

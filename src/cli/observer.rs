@@ -4,6 +4,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
 use super::output::{Output, say};
+use super::profiling::Window;
 use super::signals::Signals;
 use crate::report::Row;
 use crate::trainer::{Evaluated, Observer, Progress};
@@ -14,6 +15,8 @@ pub(super) struct Terminal {
     signals: Signals,
     /// Where supervised steps go, a line each.
     lines: Option<Output>,
+    /// What a profiler collects.
+    window: Option<Window>,
 }
 
 impl Terminal {
@@ -22,12 +25,17 @@ impl Terminal {
         let bar = ProgressBar::new(steps);
         let style = "{spinner} {pos}/{len} {bar:30} {elapsed_precise} left {eta} {msg}";
         bar.set_style(ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar()));
-        Self { bar, signals, lines: None }
+        Self { bar, signals, lines: None, window: None }
     }
 
     /// Writes each step's loss, entropy and number of tokens to `lines` as well.
     pub(super) fn with_lines(self, lines: Output) -> Self {
         Self { lines: Some(lines), ..self }
+    }
+
+    /// Tells a profiler where the steps of `window` begin and end.
+    pub(super) fn with_window(self, window: Option<Window>) -> Self {
+        Self { window, ..self }
     }
 
     /// A reader of lines who went away costs the run nothing.
@@ -54,7 +62,12 @@ impl Terminal {
 }
 
 impl Observer for Terminal {
+    fn begins(&mut self, number: u64) {
+        self.window.iter().for_each(|window| window.begins(number));
+    }
+
     fn stepped(&mut self, progress: &Progress, row: &Row) {
+        self.window.iter().for_each(|window| window.ends(progress.step));
         self.line(row);
         let value = |name: &str| row.value(name);
         let shown = match row.phase.as_str() {

@@ -71,7 +71,7 @@ impl Sft {
     }
 
     fn learn(&self, config: &TrainConfig, device: Device) -> Result<ExitCode> {
-        let (folder, signals) = self.going.open(&self.out, config)?;
+        let (folder, signals) = self.going.open(&self.out, config, &device)?;
         let of_model = || format!("--model {}", self.model.display());
         let weights = ModelFolder::open(&self.model).map_err(TrainError::from).with_context(of_model)?;
         let mut shape = Config::of(&weights).map_err(TrainError::from).with_context(of_model)?;

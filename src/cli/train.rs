@@ -84,7 +84,7 @@ impl Train {
     }
 
     fn train(&self, config: &TrainConfig, device: Device) -> Result<ExitCode> {
-        let (folder, signals) = self.going.open(&self.out, config)?;
+        let (folder, signals) = self.going.open(&self.out, config, &device)?;
         let setup = Setup::read(config)?;
         setup.noticed.notices().iter().for_each(|notice| say(notice));
         let mut folder = folder.with_setup(setup.judge.tokenizer.files(), &setup.data.hash);

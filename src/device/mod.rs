@@ -11,6 +11,7 @@ mod host;
 mod mapped;
 mod memory;
 mod product;
+mod ranges;
 mod stream;
 
 pub use blocks::{BlockMut, grid_mut};
@@ -22,6 +23,7 @@ pub use host::Host;
 pub use mapped::MappedFile;
 pub use memory::{Memory, MemoryMut, Region};
 pub use product::{LEAF, Matrix, MatrixMut, Start, Write, product, product_near, product_serial};
+pub use ranges::{Range, RangeError, range, tell_profiler};
 pub use stream::Stream;
 
 /// A place to compute. Closed: operators match on it once.

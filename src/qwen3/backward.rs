@@ -3,7 +3,7 @@ use super::adapter::Beside;
 use super::forward::{Layer, per_norm, room};
 use super::params::LayerParam::{Down, Gate, InputNorm, K, KNorm, O, PostNorm, Q, QNorm, Up, V};
 use super::{Activations, GradientSink, Keep, LayerParam, Model, Packed, ParamId};
-use crate::device::Stream;
+use crate::device::{Stream, range};
 use crate::ops::{
     Leaves, OpError, Write, attention, bias, embedding, product, rms_norm, rope, scale, swiglu,
 };
@@ -40,11 +40,13 @@ pub fn backward(
         let reason = "the forward pass kept no activations".into();
         return Err(OpError::Argument { op: "qwen3_backward", reason });
     }
+    let _backward = range(format_args!("backward of {n} tokens"));
     let (x, rstd) = (buffers.residual[model.config.layers].rows(0..n), buffers.hidden_rstd.rows(0..n));
     let norm = rms_norm::Backward { dy: hidden, x, gain: model.params.get(ParamId::Norm), rstd, leaves };
     rms_norm::backward(stream, norm, d.stream.rows_mut(0..n), Write::Set, sink.buffer(ParamId::Norm))?;
     sink.finished(ParamId::Norm);
     for l in (0..model.config.layers).rev() {
+        let _layer = range(format_args!("layer {l}"));
         let set = buffers.set(l);
         let layer = Layer { stream, model, l, n, spans: &batch.spans, indices: &buffers.indices };
         let (input, a) = (buffers.residual[l].rows(0..n), &mut buffers.layers[set]);

@@ -3,7 +3,7 @@ use super::adapter::Beside;
 use super::batch::Indices;
 use super::params::LayerParam::{Down, Gate, InputNorm, K, KNorm, O, PostNorm, Q, QNorm, Up, V};
 use super::{Activations, Config, LayerParam, Model, Packed, ParamId};
-use crate::device::Stream;
+use crate::device::{Stream, range};
 use crate::dims;
 use crate::ops::attention::{self, Keys, Span};
 use crate::ops::{OpError, Write, bias, embedding, kv_append, product, rms_norm, rope, rows, scale, swiglu};
@@ -31,10 +31,12 @@ pub fn forward(
         let reason = format!("{n} packed tokens, buffers hold {}", buffers.capacity);
         return Err(OpError::Argument { op: "qwen3_forward", reason });
     }
+    let _forward = range(format_args!("forward of {n} tokens"));
     buffers.indices.upload(batch)?;
     let first = buffers.residual[0].rows_mut(0..n);
     embedding::forward(stream, model.params.get(ParamId::Embedding), buffers.indices.tokens(n), first)?;
     for l in 0..model.config.layers {
+        let _layer = range(format_args!("layer {l}"));
         let (set, before, after) = (buffers.set(l), buffers.stage(l), buffers.stage(l + 1));
         let [input, output] =
             buffers.residual.get_disjoint_mut([before, after]).expect("a layer's input is not its output");

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::blocks::BlockPool;
 use super::sequence::{Prefill, Sequence};
 use super::thought::Thought;
-use crate::device::Stream;
+use crate::device::{Stream, range};
 use crate::dims;
 use crate::ops::attention::{Source, Span};
 use crate::ops::kv_append::BLOCK;
@@ -248,6 +248,7 @@ impl<'a> Run<'a> {
         if batch.is_empty() {
             return Ok(false);
         }
+        let _prefill = range("prefill");
         self.forward(&batch)?;
         self.start(complete)?;
         Ok(true)
@@ -290,6 +291,7 @@ impl<'a> Run<'a> {
             append(&mut batch, &[TokenId(last)], position, &sequence.blocks);
         }
         let ended = self.retire_in_place();
+        let _decode = range("decode");
         self.forward(&batch)?;
         let rows: Vec<u32> = (0..batch.len() as u32).collect();
         self.draw(0, &rows)?;
@@ -308,6 +310,7 @@ impl<'a> Run<'a> {
         if n == 0 {
             return Ok(());
         }
+        let _draw = range("draw");
         let Engine { buffers, picked, hidden, logits, .. } = &mut *self.engine;
         picked.rows_mut(0..n).write_ids(rows).map_err(OpError::from)?;
         let all = buffers.hidden(buffers.capacity);

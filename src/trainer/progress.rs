@@ -97,6 +97,8 @@ pub struct Progress {
 
 /// Hears what a run does. Only the command line prints.
 pub trait Observer {
+    /// Step `number`, counted from 1 through all phases, begins.
+    fn begins(&mut self, _number: u64) {}
     /// A step is done.
     fn stepped(&mut self, progress: &Progress, row: &Row);
     /// An evaluation is done.

@@ -1,6 +1,7 @@
 use super::TrainError;
 use super::learner::{self, Learner, Pass, PassLimits};
 use super::step::Method;
+use crate::device::range;
 use crate::grpo::{self, Advantage, Group, Life, LossConfig, Scored, Sharing};
 use crate::ops::head;
 use crate::qwen3::Keep;
@@ -17,6 +18,7 @@ pub(super) fn log_probabilities(
     if !method.rl.asks_reference() {
         return Ok(None);
     }
+    let _reference = range("reference");
     let all = rollouts.chunk_by(|a, b| a.group == b.group).map(|group| Group {
         rollouts: group
             .iter()

@@ -3,6 +3,7 @@
 use super::TrainError;
 use super::learner::Learner;
 use super::step::Method;
+use crate::device::range;
 use crate::evaluation::{PreparedPair, Reading};
 use crate::grpo::Life;
 use crate::record::{Rollout, SeedKey};
@@ -94,6 +95,7 @@ fn sample(
     requests: &[Request],
     memory: &mut Arena,
 ) -> Result<Vec<Rollout>, TrainError> {
+    let _rollout = range("rollout");
     memory.reset();
     let model = &learner.model;
     let engine = Engine::new(&model.config, model.dtype, method.rollout.limits(), memory)?;

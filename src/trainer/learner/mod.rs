@@ -1,15 +1,18 @@
 mod pass;
 mod reference;
 mod reward_head;
+mod scoring;
 mod update;
 
 pub use pass::{Pass, PassLimits};
 pub(super) use reward_head::rewards;
+use scoring::forward;
+pub use scoring::log_probabilities;
 
 use std::sync::OnceLock;
 
 use super::TrainError;
-use crate::device::{DeviceError, Stream};
+use crate::device::{DeviceError, Stream, range};
 use crate::grpo::{self, LossConfig, Measured, Packed, Stored};
 use crate::ops::grpo_loss::{LossGradient, LossSums};
 use crate::ops::head::{self, Coefficients, HeadGradient, HeadInput, Logprobs, Lse, Scratch};
@@ -166,6 +169,7 @@ impl Learner {
         pass: &mut Pass,
         sums: &mut LossSums,
     ) -> Result<(), TrainError> {
+        let _micro_batch = range(format_args!("micro-batch of {} rows", packed.tokens.len()));
         let batch = forward(&self.stream, &self.model, packed, pass)?;
         self.head(packed, objective, pass, sums)?;
         self.backward(&batch, packed, pass)
@@ -201,6 +205,7 @@ impl Learner {
         pass: &mut Pass,
         sums: &mut LossSums,
     ) -> Result<(), TrainError> {
+        let _head = range("head and loss");
         let n = packed.targets.ids.len();
         let head_id = self.model.params.head_id();
         let Pass { x, dx: Some(dx), ids: [_, targets], columns, scratch, .. } = pass else { return Ok(()) };
@@ -287,51 +292,4 @@ impl Head<'_> {
         let lse = Lse::Stored { lse, entropy };
         Ok(head::gradient(self.stream, self.input, coefficients, lse, (&leaves, self.scratch), self.out)?)
     }
-}
-
-fn as_batch(packed: &Packed) -> qwen3::Packed {
-    qwen3::Packed {
-        tokens: packed.tokens.clone(),
-        positions: packed.positions.clone(),
-        spans: packed.spans.clone(),
-        slots: Vec::new(),
-    }
-}
-
-/// Runs packed rows through a model and gathers the rows that predict targets into `pass.x`.
-fn forward(
-    stream: &Stream,
-    model: &Model,
-    packed: &Packed,
-    pass: &mut Pass,
-) -> Result<qwen3::Packed, TrainError> {
-    let batch = as_batch(packed);
-    qwen3::forward(stream, model, &batch, &mut pass.activations, None)?;
-    let n = packed.targets.ids.len();
-    for (tensor, ids) in pass.ids.iter_mut().zip([&packed.targets.rows, &packed.targets.ids]) {
-        tensor.rows_mut(0..n).write_ids(ids)?;
-    }
-    let hidden = pass.activations.hidden(batch.len());
-    rows::gather(stream, hidden, pass.ids[0].rows(0..n), pass.x.rows_mut(0..n))?;
-    Ok(batch)
-}
-
-/// ln p of every target under `model`, in the order of targets.
-///
-/// # Errors
-/// When it does not fit the pass.
-pub fn log_probabilities(
-    stream: &Stream,
-    model: &Model,
-    packed: &Packed,
-    inv_temperature: f64,
-    pass: &mut Pass,
-) -> Result<Vec<f64>, TrainError> {
-    forward(stream, model, packed, pass)?;
-    let n = packed.targets.ids.len();
-    let w = model.params.get(model.params.head_id());
-    let input = HeadInput { x: pass.x.rows(0..n), w, targets: pass.ids[1].rows(0..n), inv_temperature };
-    let [logprob, lse, entropy, ..] = pass.columns.each_mut().map(|t| t.rows_mut(0..n));
-    head::token_logprob(stream, input, &mut pass.scratch, Logprobs { logprob, lse, entropy })?;
-    Ok(pass.columns[0].rows(0..n).read()?)
 }

@@ -1,4 +1,5 @@
-use super::{Learner, Pass, as_batch, forward};
+use super::scoring::{as_batch, forward};
+use super::{Learner, Pass};
 use crate::device::Stream;
 use crate::dims;
 use crate::grpo::Packed;

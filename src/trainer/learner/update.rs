@@ -1,4 +1,5 @@
 use super::Learner;
+use crate::device::range;
 use crate::ops::philox::Key;
 use crate::ops::{adamw, grad_norm};
 use crate::optimizer::{self, Decay, Kept, OptimizerConfig, Parameter, Update, WeightRounding};
@@ -17,6 +18,7 @@ impl Learner {
         step: u64,
         (loss, gate): (f64, Gate),
     ) -> Result<Update, TrainError> {
+        let _update = range("update");
         if let Some(refused) = gate.refuses_loss(loss) {
             return Ok(refused);
         }

@@ -8,7 +8,7 @@ use super::learner::{Learner, Pass};
 use super::progress::{Clock, Observer, Phase, Progress};
 use super::run_folder::{RunFolder, Standing, When};
 use super::{Alarm, AlarmAction, Baseline, Plan, Setup, Stop, TrainConfig, TrainError, memory, step};
-use crate::device::Stream;
+use crate::device::{Stream, range};
 use crate::qwen3::Model;
 use crate::tensor::{Arena, ArenaError};
 
@@ -109,12 +109,15 @@ impl<'a> Run<'a> {
                 self.begin_reinforcement(folder, observer)?;
             }
             let gate = self.progress.seen.gate(&self.config.guard);
+            observer.begins(self.progress.step + 1);
             let learning = (gate, Stop::of(observer));
+            let step = range(format_args!("step {}", self.progress.step + 1));
             let mut stepped = match self.phase() {
                 Phase::Sft => self.supervised(learning)?,
                 Phase::Rl => self.reinforce(learning)?,
                 Phase::BradleyTerry => self.compare_rewards(learning)?,
             };
+            drop(step);
             self.progress.seconds = (self.clock.0)() - self.started;
             self.keep_rollouts(&stepped, folder, observer);
             let heeded = self.heed(&mut stepped, gate, (folder, observer));
