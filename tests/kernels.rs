@@ -7,6 +7,7 @@ mod kernels {
     mod attention_bits;
     mod attention_device;
     mod attention_plain;
+    mod bandwidth;
     mod bias;
     mod conformance;
     mod differences;

@@ -16,7 +16,8 @@ mod stream;
 
 pub use blocks::{BlockMut, grid_mut};
 pub use cuda::{
-    Address, Cuda, Driver, DriverError, EncodedMap, Grid, Images, Kernel, Profile, Swizzle, TensorMap,
+    Address, Cuda, Driver, DriverError, EncodedMap, Grid, Images, Kernel, LibraryProduct, Profile, Swizzle,
+    TensorMap,
 };
 pub use float::{Float, Scalar};
 pub use host::Host;

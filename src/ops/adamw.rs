@@ -13,6 +13,7 @@ use bytemuck::{Pod, Zeroable};
 
 use super::launch::Launch;
 use super::philox::Key;
+use super::work::{Work, of};
 use super::{OpError, expect_dtype};
 use crate::device::{Address, Device, Float, Grid, Host, Stream};
 use crate::tensor::{DType, Element, View, ViewMut};
@@ -22,6 +23,12 @@ const OP: &str = "adamw_step";
 const CHUNK: usize = 1 << 14;
 /// Elements that share a block of random numbers: 16 bits each.
 const BLOCK: usize = 8;
+
+/// [`step`]'s, of `count` parameters: dtypes of w, g, and both moments, and of the master copy. With one, w is only written.
+pub fn work(count: usize, [w, g, moments]: [DType; 3], master: Option<DType>) -> Work {
+    let updated = master.map_or_else(|| of(w, 2), |master| of(w, 1) + of(master, 2));
+    Work::moving(count * (updated + of(g, 1) + of(moments, 4)))
+}
 
 /// Settings of one update.
 #[derive(Clone, Copy, Debug, PartialEq)]

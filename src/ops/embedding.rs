@@ -12,6 +12,7 @@ use bytemuck::bytes_of;
 
 use super::launch::Launch;
 use super::split::rows_per_task;
+use super::work::{Work, of};
 use super::{OpError, expect_below, expect_dims, expect_dtype};
 use crate::device::{Device, Grid, Host, Stream};
 use crate::dims;
@@ -19,6 +20,17 @@ use crate::tensor::{DType, Element, View, ViewMut};
 use crate::with_float;
 
 const STEM: &str = "embedding";
+
+/// [`forward`]'s, of [N, C].
+pub fn forward_work([n, c]: [usize; 2], storage: DType) -> Work {
+    Work::moving(of(storage, 2 * n * c) + of(DType::U32, n))
+}
+
+/// [`backward`]'s, of [N, V, C], where tokens differ from one another as far as the table allows.
+pub fn backward_work([n, v, c]: [usize; 3], storage: DType) -> Work {
+    let rows = n.min(v);
+    Work::moving(of(storage, n * c) + of(storage.accumulator(), 2 * rows * c) + of(DType::U32, n))
+}
 
 /// out = rows of table. Moves 2 N C elements. dtypes: table and out alike.
 ///

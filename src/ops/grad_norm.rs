@@ -8,6 +8,7 @@ use bytemuck::{bytes_of, bytes_of_mut};
 
 use super::OpError;
 use super::launch::Launch;
+use super::work::{Work, of};
 use crate::device::{Device, DeviceError, Float, Grid, Host, Stream};
 use crate::tensor::{DType, Element, View};
 
@@ -15,6 +16,11 @@ use crate::tensor::{DType, Element, View};
 pub const CHUNK: usize = 1 << 16;
 const LANES: usize = 8;
 const OP: &str = "grad_norm_square_sum";
+
+/// [`square_sum`]'s, of `count` elements.
+pub fn work(count: usize, dtype: DType) -> Work {
+    Work::moving(of(dtype, count))
+}
 
 /// The sum of g². Not finite if an element is not.
 ///

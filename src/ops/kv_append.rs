@@ -11,6 +11,7 @@ use std::mem::offset_of;
 use bytemuck::{Pod, Zeroable};
 
 use super::launch::{Launch, PIECE};
+use super::work::{Work, of};
 use super::{OpError, expect_below, expect_dims, expect_dtype};
 use crate::device::{Address, Device, Grid, Stream};
 use crate::dims;
@@ -19,6 +20,11 @@ use crate::with_float;
 
 /// Tokens in one block of the cache.
 pub const BLOCK: usize = 64;
+
+/// [`forward`]'s, of [N, KVH, D].
+pub fn work([n, kv_heads, d]: [usize; 3], storage: DType) -> Work {
+    Work::moving(of(storage, 4 * n * kv_heads * d) + of(DType::U32, n))
+}
 
 /// Writes one layer's keys and values of N tokens to their slots (block * 64 + offset). Moves 4 N KVH D elements. dtypes: k, v
 /// and pool alike.

@@ -4,6 +4,7 @@
 
 pub mod adamw;
 pub mod attention;
+pub mod bandwidth;
 pub mod bias;
 mod contract;
 pub mod embedding;
@@ -24,6 +25,8 @@ pub mod sample;
 pub mod scale;
 mod split;
 pub mod swiglu;
+mod work;
 
 use contract::expect_below;
 pub use contract::{Leaves, OpError, Write, expect_dims, expect_dtype};
+pub use work::Work;

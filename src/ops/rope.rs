@@ -14,6 +14,7 @@ use bytemuck::{Pod, Zeroable};
 
 use super::launch::Launch;
 use super::split::rows_per_task;
+use super::work::{Work, of};
 use super::{OpError, expect_below, expect_dims, expect_dtype};
 use crate::device::{Address, Device, DeviceError, Grid, Host, Stream};
 use crate::dims;
@@ -63,6 +64,12 @@ impl Table {
     pub fn positions(&self) -> usize {
         self.cos.dims().rows()
     }
+}
+
+/// Either direction's, of [N, H, D], where positions differ from one another as far as a table of `positions` allows.
+pub fn work([n, h, d]: [usize; 3], positions: usize, storage: DType) -> Work {
+    let turns = n.min(positions) * d;
+    Work::moving(of(storage, 2 * n * h * d) + of(DType::U32, n) + of(storage.accumulator(), turns))
 }
 
 /// Turns every head of x in place. Moves 2 N H D elements. The table has x's accumulator.

@@ -12,15 +12,31 @@
 use bytemuck::bytes_of;
 
 use super::launch::Launch;
+use super::work::{Work, of};
 use super::{OpError, expect_dims, expect_dtype};
 use crate::device::{Device, DeviceError, Float, Grid, Stream};
 use crate::dims;
-use crate::tensor::{Element, View, ViewMut};
+use crate::tensor::{DType, Element, View, ViewMut};
 use crate::with_float;
 
 const STEM: &str = "rows";
 /// Rows that a host task moves at a time.
 const ROWS: usize = 64;
+
+/// [`copy`]'s, of [N, C].
+pub fn copy_work([n, c]: [usize; 2], storage: DType) -> Work {
+    Work::moving(of(storage, 2 * n * c))
+}
+
+/// [`gather`]'s, of [M, C].
+pub fn gather_work([m, c]: [usize; 2], storage: DType) -> Work {
+    Work::moving(of(storage, 2 * m * c) + of(DType::U32, m))
+}
+
+/// [`scatter`]'s, of [M, N, C].
+pub fn scatter_work([m, n, c]: [usize; 3], storage: DType) -> Work {
+    Work::moving(of(storage, (m + n) * c) + of(DType::U32, m))
+}
 
 /// y = x.
 ///

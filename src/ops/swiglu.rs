@@ -11,10 +11,21 @@ use bytemuck::bytes_of;
 
 use super::launch::Launch;
 use super::split::rows_per_task;
+use super::work::{Work, of};
 use super::{OpError, expect_dims, expect_dtype};
 use crate::device::{Cuda, Device, Float, Grid, Host, Stream};
-use crate::tensor::{Element, View, ViewMut};
+use crate::tensor::{DType, Element, View, ViewMut};
 use crate::with_float;
+
+/// [`forward`]'s, of [N, F].
+pub fn forward_work([n, f]: [usize; 2], storage: DType) -> Work {
+    Work::moving(of(storage, 3 * n * f))
+}
+
+/// [`backward`]'s, of [N, F].
+pub fn backward_work([n, f]: [usize; 2], storage: DType) -> Work {
+    Work::moving(of(storage, 5 * n * f))
+}
 
 /// out = silu(gate) up. Moves 3 N F elements. All dtypes alike.
 ///

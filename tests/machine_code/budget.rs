@@ -8,8 +8,9 @@ use std::sync::OnceLock;
 use super::sass::{Code, Image, read};
 
 /// Stems whose kernels move memory and do little else: they have accesses of 16 bytes.
-const STREAMING: [&str; 12] = [
+const STREAMING: [&str; 13] = [
     "adamw",
+    "bandwidth",
     "bias",
     "embedding",
     "grad_norm",
@@ -23,7 +24,8 @@ const STREAMING: [&str; 12] = [
     "swiglu",
 ];
 /// Their kernels, by how their names begin, that need none, and why.
-const NARROW: [(&str, &str); 4] = [
+const NARROW: [(&str, &str); 5] = [
+    ("bandwidth_nothing", "moves nothing: what a launch takes"),
     ("bias_forward_bf16_any", "serves rows that are no whole number of pieces"),
     ("bias_backward_bf16_any", "serves rows that are no whole number of pieces"),
     ("bias_sums_f32", "adds a few rows of partial sums, one column a thread"),

@@ -64,6 +64,9 @@ pub struct DriverError {
     pub reason: String,
 }
 
+/// One call of the vendor's own product, prepared.
+pub type LibraryProduct<'a> = Box<dyn Fn() -> Result<(), DriverError> + 'a>;
+
 /// What stands under a CUDA device: NVIDIA's driver, or whatever else runs the same kernels.
 ///
 /// Work is done in the order in which it is asked for. A launch may return before its work is done; what went wrong then
@@ -142,6 +145,19 @@ pub trait Driver: Debug + Send + Sync {
     /// # Errors
     /// What `work` says, or went wrong in it.
     fn seconds(&self, work: &mut dyn FnMut() -> Result<(), DeviceError>) -> Result<f64, DeviceError>;
+
+    /// The vendor's own product y = x wᵀ of bf16 matrices without gaps, x \[n, k\], w \[m, k\], y \[n, m\], for comparison alone.
+    /// `None` where its library is absent.
+    ///
+    /// # Errors
+    /// What the library says.
+    fn library_product(
+        &self,
+        _sides: [usize; 3],
+        _operands: [Address; 3],
+    ) -> Result<Option<LibraryProduct<'_>>, DriverError> {
+        Ok(None)
+    }
 
     /// Tells a profiler that collects only part of a run (`ncu --profile-from-start off`,
     /// `nsys profile --capture-range cudaProfilerApi`) where that part begins or ends.

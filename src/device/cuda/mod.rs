@@ -1,5 +1,6 @@
 //! NVIDIA GPUs: the handle that memory and operators hold, over a [`Driver`].
 
+mod cublas_lt;
 mod driver;
 mod images;
 mod nvidia;
@@ -10,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::DeviceError;
 
-pub use driver::{Address, Driver, DriverError, Grid, Kernel, Profile};
+pub use driver::{Address, Driver, DriverError, Grid, Kernel, LibraryProduct, Profile};
 pub use images::Images;
 use images::built;
 use scratch::Scratch;

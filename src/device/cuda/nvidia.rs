@@ -6,8 +6,11 @@ use std::sync::{Mutex, PoisonError};
 use cudarc::driver::result::{self, DriverError as Code};
 use cudarc::driver::sys::{self, CUdevice_attribute, CUfunction, CUfunction_attribute, CUresult, CUstream};
 
+use super::cublas_lt::{self, Product};
 use super::images::{Images, image};
-use super::{Address, Driver, DriverError, EncodedMap, Grid, Kernel, Profile, Swizzle, TensorMap};
+use super::{
+    Address, Driver, DriverError, EncodedMap, Grid, Kernel, LibraryProduct, Profile, Swizzle, TensorMap,
+};
 use crate::device::DeviceError;
 
 /// The CUDA version that the images are of, as the driver counts: 1000 for each major, 10 for each minor version.
@@ -258,6 +261,21 @@ impl Driver for Nvidia {
         work()?;
         self.call(timing, || end.record(self.stream))?;
         Ok(self.call(timing, || start.seconds_to(&end))?)
+    }
+
+    fn library_product(
+        &self,
+        sides: [usize; 3],
+        operands: [Address; 3],
+    ) -> Result<Option<LibraryProduct<'_>>, DriverError> {
+        if !cublas_lt::is_present() {
+            return Ok(None);
+        }
+        let refused = |reason| DriverError { doing: format!("{}: cuBLASLt's product", self.name), reason };
+        let made =
+            self.call(|| "preparing a product".into(), || Ok(Product::new(sides, operands, self.stream)));
+        let product = made?.map_err(refused)?;
+        Ok(Some(Box::new(move || product.run().map_err(refused))))
     }
 
     fn profile(&self, border: Profile) -> Result<(), DriverError> {

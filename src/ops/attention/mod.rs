@@ -30,6 +30,7 @@ mod launch;
 mod layout;
 mod rows;
 mod weights;
+mod work;
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -40,6 +41,8 @@ use crate::device::{Device, Stream};
 use crate::dims;
 use crate::tensor::{View, ViewMut};
 use crate::with_float;
+
+pub use work::{Heads, backward_work, forward_work};
 
 /// Keys that are summed from zero before they are merged, counted from the sequence's own start. A multiple of the cache's block.
 pub const CHUNK: usize = 256;

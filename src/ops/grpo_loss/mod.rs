@@ -26,6 +26,7 @@ mod launch;
 mod policy;
 mod ratio;
 mod sums;
+mod work;
 
 use super::{OpError, expect_dims, expect_dtype};
 use crate::device::{Device, Float, Stream};
@@ -36,6 +37,7 @@ use policy::Clipped;
 pub use kl::Kl;
 pub use ratio::Ratio;
 pub use sums::LossSums;
+pub use work::{Reference, work};
 
 /// The loss's settings.
 #[derive(Clone, Copy, Debug, PartialEq)]

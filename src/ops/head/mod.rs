@@ -17,6 +17,7 @@ mod launch;
 mod logits;
 mod softmax;
 mod token_logprob;
+mod work;
 
 use std::ops::Range;
 
@@ -29,6 +30,7 @@ pub use logits::{inverse_temperature, logits};
 pub use softmax::TILE;
 pub(super) use softmax::{Softmax, maximum};
 pub use token_logprob::token_logprob;
+pub use work::{Known, gradient_work, logits_work, token_logprob_work};
 
 /// Hidden rows that predict targets.
 #[derive(Clone, Copy, Debug)]

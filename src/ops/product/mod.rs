@@ -15,6 +15,7 @@
 //! of 8 elements, `kernels/product.cu` states the order, of which the same holds.
 
 mod launch;
+mod work;
 
 use super::{Leaves, OpError, Write, expect_dims, expect_dtype};
 use crate::device::{Device, Host, Matrix, MatrixMut, product};
@@ -23,6 +24,7 @@ use crate::tensor::{DType, Element, View, ViewMut};
 use crate::with_float;
 
 pub use crate::device::LEAF;
+pub use work::{backward_input_work, backward_weight_work, forward_work};
 
 /// y (=, +=) x wᵀ. Moves (N K + M K + N M) elements, 2 N M K flops. dtypes: x and w alike, y the same or their accumulator.
 ///

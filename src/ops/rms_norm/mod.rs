@@ -10,6 +10,7 @@
 //! accumulator's dtype.
 
 mod launch;
+mod work;
 
 use super::split::{dot, rows_per_task};
 use super::{Leaves, OpError, Write, expect_dims, expect_dtype};
@@ -17,6 +18,8 @@ use crate::device::{Device, Float, Host, Stream};
 use crate::dims;
 use crate::tensor::{Element, View, ViewMut};
 use crate::with_float;
+
+pub use work::{backward_work, forward_work};
 
 /// y and rstd from x. Moves 2 N C elements. dtypes: x and y alike.
 ///

@@ -12,6 +12,7 @@
 mod launch;
 mod race;
 mod truncation;
+mod work;
 
 use super::head::{Softmax, maximum};
 use super::philox::Key;
@@ -19,6 +20,8 @@ use super::{OpError, expect_dims, expect_dtype};
 use crate::device::{Device, Float, Host, Stream};
 use crate::dims;
 use crate::tensor::{Element, View};
+
+pub use work::work;
 
 /// Which ids may be drawn. Order as in transformers: `top_k`, then `top_p` of what is left, then `min_p`.
 #[derive(Clone, Copy, Debug, PartialEq)]
