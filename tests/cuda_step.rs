@@ -3,6 +3,10 @@
 
 #[path = "kernels/on_cpu.rs"]
 mod on_cpu;
+#[path = "cuda_step/parity.rs"]
+mod parity;
+#[path = "qwen3/tiny.rs"]
+mod tiny;
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -11,42 +15,22 @@ use patarm::device::{Device, DeviceChoice, Stream};
 use patarm::grpo::{Advantage, Group, Life, LossConfig, Scored, Sharing, TrainBatch, pack};
 use patarm::ops::grpo_loss::LossSums;
 use patarm::optimizer::{Kept, OptimizerConfig, Update};
-use patarm::qwen3::{Config, Family, Keep, Model, ParamId};
+use patarm::qwen3::{Keep, Model, ParamId};
 use patarm::record::{Rollout, Sampling, SeedKey};
 use patarm::rollout::{Engine, Limits, Request};
 use patarm::tensor::{Arena, DType};
 use patarm::tokenizer::TokenId;
 use patarm::trainer::{Gate, Learner, Objective, Pass, PassLimits};
-
-const VOCABULARY: usize = 104;
-
-fn config() -> Config {
-    Config {
-        family: Family::Qwen3,
-        vocabulary: VOCABULARY,
-        hidden: 48,
-        feed_forward: 80,
-        layers: 2,
-        heads: 4,
-        kv_heads: 2,
-        head_dim: 16,
-        norm_eps: 1e-6,
-        rope_theta: 1e4,
-        tied: true,
-        positions: 256,
-        adapter: None,
-        other: serde_json::Map::new(),
-    }
-}
+use tiny::VOCABULARY;
 
 /// A learner whose weights are, in each dtype and on each device, the same bf16 numbers.
 fn learner(stream: Stream, dtype: DType) -> Learner {
     let host = Stream::new(Device::open(DeviceChoice::Cpu, 1).expect("a CPU"));
     let mut arena = Arena::new("weights", host.device(), 1 << 20);
-    let mut weights = Model::new(config(), DType::BF16, 256, &mut arena).expect("fits");
+    let mut weights = Model::new(tiny::config(true), DType::BF16, 256, &mut arena).expect("fits");
     weights.initialise(&host, 3).expect("a CPU");
     let mut arena = Arena::new("model", stream.device(), 1 << 22);
-    let mut model = Model::new(config(), dtype, 256, &mut arena).expect("fits");
+    let mut model = Model::new(tiny::config(true), dtype, 256, &mut arena).expect("fits");
     for (id, tensor) in model.params.iter_mut() {
         // Larger than at the start of a training run, so that policies are far from uniform.
         let factor = if id.is_vector() { 1.0 } else { 4.0 };
@@ -125,7 +109,7 @@ fn step(mut learner: Learner, batch: &TrainBatch) -> Step {
 }
 
 /// |a - b| / |b|.
-fn distance(a: &[f64], b: &[f64]) -> f64 {
+pub(crate) fn distance(a: &[f64], b: &[f64]) -> f64 {
     let norm = |values: &mut dyn Iterator<Item = f64>| values.map(|x| x * x).sum::<f64>().sqrt();
     assert!(a.iter().chain(b).all(|x| x.is_finite()), "not finite");
     norm(&mut a.iter().zip(b).map(|(a, b)| a - b)) / norm(&mut b.iter().copied()).max(f64::MIN_POSITIVE)

@@ -9,6 +9,7 @@ mod kernels {
     mod attention_plain;
     mod bandwidth;
     mod bias;
+    mod bit_questions;
     mod conformance;
     mod differences;
     mod embedding;

@@ -3,6 +3,8 @@
 
 #[path = "kernels/on_cpu.rs"]
 mod on_cpu;
+#[path = "qwen3/tiny.rs"]
+mod tiny;
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -13,33 +15,13 @@ use patarm::ops::attention::{Source, Span};
 use patarm::ops::head::{self, HeadInput, Logprobs, Scratch};
 use patarm::ops::philox::Key;
 use patarm::ops::{random, rows};
-use patarm::qwen3::{self, Activations, Config, Family, Keep, LowRank, Model, Packed};
+use patarm::qwen3::{self, Activations, Config, Keep, LowRank, Model, Packed};
 use patarm::record::{Finish, Rollout, Sampling, SeedKey};
 use patarm::rollout::{Engine, Limits, Request, Thought};
 use patarm::tensor::{Arena, DType, Tensor};
 use patarm::tokenizer::TokenId;
 use proptest::prelude::*;
-
-const VOCABULARY: usize = 104;
-
-fn config(tied: bool) -> Config {
-    Config {
-        family: Family::Qwen3,
-        vocabulary: VOCABULARY,
-        hidden: 48,
-        feed_forward: 80,
-        layers: 2,
-        heads: 4,
-        kv_heads: 2,
-        head_dim: 16,
-        norm_eps: 1e-6,
-        rope_theta: 1e4,
-        tied,
-        positions: 1024,
-        adapter: None,
-        other: serde_json::Map::new(),
-    }
-}
+use tiny::VOCABULARY;
 
 fn stream(threads: usize) -> Stream {
     Stream::new(Device::open(DeviceChoice::Cpu, threads).expect("a CPU"))
@@ -47,7 +29,7 @@ fn stream(threads: usize) -> Stream {
 
 fn model(stream: &Stream, dtype: DType, tied: bool) -> Model {
     let mut arena = Arena::new("model", stream.device(), 1 << 24);
-    let mut model = Model::new(config(tied), dtype, 1024, &mut arena).expect("fits");
+    let mut model = Model::new(tiny::config(tied), dtype, 1024, &mut arena).expect("fits");
     model.initialise(stream, 3).expect("host");
     // Larger weights than at the start of a training run, so that policies are far from uniform.
     for (id, tensor) in model.params.iter_mut() {
@@ -228,7 +210,7 @@ fn so_they_do_with_a_low_rank_adapter() {
         let base = model(&stream, dtype, true);
         let mut arena = Arena::new("model", stream.device(), 1 << 24);
         let adapter = LowRank::new(5, 12.0, &["all"]).expect("sound");
-        let config = Config { adapter: Some(adapter), ..config(true) };
+        let config = Config { adapter: Some(adapter), ..tiny::config(true) };
         let mut model = Model::new(config, dtype, 1024, &mut arena).expect("fits");
         for (id, tensor) in model.params.iter_mut() {
             rows::copy(&stream, base.params.get(id), tensor.view_mut()).expect("alike");
