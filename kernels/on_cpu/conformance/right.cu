@@ -364,9 +364,7 @@ template <int N, bool N_MAJOR> DEV void multiply_registers(const float* in, floa
       const int m = row + i % 2 * 8, at = k * 16 + column + i / 2 * 8;
       a[k][i] = pack_bf16(a_element(in, m, at), a_element(in, m, at + 1));
     }
-  float d[N / 2];
-#pragma unroll
-  for (int i = 0; i < N / 2; i++) d[i] = 0.f;
+  float d[N / 2] = {};
   wgmma_fence();
 #pragma unroll
   for (int k = 0; k < 4; k++) multiply<N_MAJOR>(d, a[k], part_of_b<N_MAJOR>(b, k), 1);
