@@ -2,6 +2,8 @@
 //! interleaved with peers that speak the same protocol (`benches/reference`). The result is a record that says where it came from.
 
 mod decode;
+mod gpus;
+mod kernels;
 mod limits;
 mod machine;
 mod peer;
@@ -10,6 +12,10 @@ mod run;
 mod train_step;
 
 pub use decode::{Decode, DecodeShape};
+pub use kernels::{
+    Bound, CaseRecord, Ceilings, Computer, Event, KernelOptions, KernelShapes, KernelsRecord, Matrix,
+    Measured, Multiplier, Outcome, Presence, Rate, Spread, kernels,
+};
 pub use limits::Limits;
 pub use machine::{Machine, Program};
 pub use record::{Middle, PeerRecord, Record, Repeat};
@@ -56,6 +62,20 @@ pub enum BenchError {
         /// What went wrong.
         reason: String,
     },
+}
+
+impl BenchError {
+    /// Whether memory does not hold what was asked for.
+    fn is_memory(&self) -> bool {
+        let device = |error: &DeviceError| matches!(error, DeviceError::Memory { .. });
+        match self {
+            Self::Arena(ArenaError::Refused { .. } | ArenaError::Full { .. }) => true,
+            Self::Arena(ArenaError::Device(error))
+            | Self::Op(OpError::Device(error))
+            | Self::Device(error) => device(error),
+            _ => false,
+        }
+    }
 }
 
 /// One optimizer step of `shape` on `device`, measured as `options` say; `watch` hears every repeat and whose it was.

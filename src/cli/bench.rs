@@ -4,6 +4,8 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
 
+use super::kernels::Kernels;
+use super::output::{print_out, say};
 use crate::bench::{self, DecodeShape, Options, Record, Repeat, TrainShape};
 use crate::device::{Device, DeviceChoice};
 use crate::qwen3::{Config, Keep};
@@ -27,6 +29,7 @@ enum What {
     TrainStep(TrainStep),
     /// Cached greedy decoding, the prompt not counted.
     Decode(Decode),
+    Kernels(Kernels),
 }
 
 #[derive(Debug, Args)]
@@ -90,10 +93,11 @@ struct Decode {
 impl Bench {
     pub(super) fn run(self) -> Result<ExitCode> {
         let record = match self.what {
-            What::TrainStep(train) => train.run()?,
-            What::Decode(decode) => decode.run()?,
+            What::TrainStep(train) => serde_json::to_string_pretty(&train.run()?)?,
+            What::Decode(decode) => serde_json::to_string_pretty(&decode.run()?)?,
+            What::Kernels(kernels) => serde_json::to_string_pretty(&kernels.run()?)?,
         };
-        print_out(&serde_json::to_string_pretty(&record)?);
+        print_out(&record)?;
         Ok(ExitCode::SUCCESS)
     }
 }
@@ -138,17 +142,12 @@ impl Measure {
     }
 }
 
-fn read(folder: &Path) -> Result<String> {
+/// A shape from its folder.
+pub(super) fn read(folder: &Path) -> Result<String> {
     let path = folder.join("config.json");
     std::fs::read_to_string(&path).with_context(|| format!("--config: {}", path.display()))
 }
 
-#[allow(clippy::print_stderr)]
 fn watch(side: &str, repeat: &Repeat) {
-    eprintln!("{:>10.2} tokens/s  load {:.2}  {side}", repeat.speed(), repeat.load);
-}
-
-#[allow(clippy::print_stdout)]
-fn print_out(text: &str) {
-    println!("{text}");
+    say(&format!("{:>10.2} tokens/s  load {:.2}  {side}", repeat.speed(), repeat.load));
 }

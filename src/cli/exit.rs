@@ -4,7 +4,9 @@ use std::process::ExitCode;
 use super::model::ModelError;
 use super::output::{OutputError, say};
 use super::rows::InputError;
+use crate::bench::BenchError;
 use crate::checkpoint::{CheckpointError, Fault};
+use crate::device::DeviceError;
 use crate::evaluation::JudgeError;
 use crate::grpo::GrpoError;
 use crate::optimizer::OptimizerError;
@@ -40,12 +42,16 @@ pub(super) fn report(error: &anyhow::Error) -> ExitCode {
     let data = || error.is::<InputError>().then_some(DATA);
     let disk = || output.map(|_| DISK);
     let report = || error.downcast_ref::<ReportError>().map(of_report);
+    let device = || error.is::<DeviceError>().then_some(DEVICE);
+    let bench = || error.downcast_ref::<BenchError>().map(of_bench);
     let model = || error.is::<ModelError>().then_some(MODEL);
     let code = error
         .downcast_ref::<TrainError>()
         .map(code)
         .or_else(data)
         .or_else(model)
+        .or_else(device)
+        .or_else(bench)
         .or_else(disk)
         .or_else(report);
     ExitCode::from(code.unwrap_or(USAGE))
@@ -58,6 +64,17 @@ fn chain(error: &anyhow::Error) -> String {
         false if said.ends_with(&cause) => said,
         false => format!("{said}: {cause}"),
     })
+}
+
+fn of_bench(error: &BenchError) -> u8 {
+    match error {
+        BenchError::Peer { .. } | BenchError::Wrong { .. } => USAGE,
+        BenchError::Arena(_)
+        | BenchError::Op(_)
+        | BenchError::Device(_)
+        | BenchError::Optimizer(_)
+        | BenchError::Rollout(_) => DEVICE,
+    }
 }
 
 fn of_report(error: &ReportError) -> u8 {

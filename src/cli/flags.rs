@@ -103,7 +103,8 @@ pub(super) fn quoted<T: AsRef<OsStr>>(text: &Option<T>) -> Option<String> {
     text.as_ref().map(|text| toml::Value::String(text.as_ref().to_string_lossy().into_owned()).to_string())
 }
 
-fn device(text: &str) -> Result<DeviceChoice, String> {
+/// Reads `--device`.
+pub(super) fn device(text: &str) -> Result<DeviceChoice, String> {
     match text.split_once(':') {
         None if text == "auto" => Ok(DeviceChoice::Auto),
         None if text == "cpu" => Ok(DeviceChoice::Cpu),

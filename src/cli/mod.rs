@@ -12,6 +12,7 @@ mod going;
 mod init;
 mod items;
 mod judging;
+mod kernels;
 mod logprobs;
 mod lora;
 mod machine;
