@@ -5,7 +5,8 @@
 //   EXPORT_KERNEL(128, rms_norm_forward_bf16);                              launched by this name
 //
 // Only the headers of this folder hold inline PTX, and only they know which compiler reads them: GPU(...) is what nvcc
-// compiles and CPU(...) is what it means. GPU_SM90 needs sm_90a; other targets compile a trap in its place.
+// compiles and CPU(...) is what it means. GPU_SM90 needs sm_90a; other targets compile a trap in its place. A kernel that is
+// launched on sm_90a alone spares them its body: if constexpr (HAS_SM90).
 #pragma once
 #ifdef __CUDACC__
 
@@ -16,8 +17,10 @@
 #define CPU(...)
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
 #define GPU_SM90(...) __VA_ARGS__
+#define HAS_SM90 true
 #else
 #define GPU_SM90(...) __trap()
+#define HAS_SM90 false
 #endif
 #define AT_CALLER
 #define ONLY_AT_CALLER
@@ -39,6 +42,7 @@ extern __shared__ __align__(1024) unsigned char dynamic_shared_bytes[];
 #define GPU(...)
 #define GPU_SM90(...)
 #define CPU(...) __VA_ARGS__
+#define HAS_SM90 true
 // A last parameter that says where in the kernel a wrapper was called. Reports name that line.
 #define ONLY_AT_CALLER on_cpu::Location where = on_cpu::Location::current()
 #define AT_CALLER , ONLY_AT_CALLER

@@ -8,7 +8,6 @@
 #pragma once
 #include "swizzled_tile.cuh"
 #include "vector.cuh"
-#include "wgmma.cuh"
 
 #include <cstddef>
 
@@ -37,7 +36,6 @@ static_assert(sizeof(Operand) == 24 && sizeof(Args) == 96 && offsetof(Args, out)
 enum class Stored { Along, Across };
 enum class LeavesAre { Equal, Given };
 enum class Output { Straight, Turned };
-enum class Core { Warp, Warpgroup }; // which mma: mma.sync, or wgmma of four warps above one another
 
 // Which row of the tile in memory a row of shared memory holds.
 struct InOrder {
@@ -45,17 +43,12 @@ struct InOrder {
 };
 
 // A tile of c and how warps share it: each takes M / WARPS_M rows and N / WARPS_N columns.
-template <int M_, int N_, int WARPS_M_, int WARPS_N_, int STAGES_, Core C = Core::Warp> struct Shape {
-  static constexpr Core CORE = C;
-  // Steps of depth that a stage stands unread before it is filled again: what a warpgroup reads in the background may be the
-  // step before the one in work.
-  static constexpr int REST = C == Core::Warp ? 1 : 2;
+template <int M_, int N_, int WARPS_M_, int WARPS_N_, int STAGES_> struct Shape {
   static constexpr int M = M_, N = N_, WARPS_M = WARPS_M_, WARPS_N = WARPS_N_, STAGES = STAGES_;
   static constexpr int THREADS = 32 * WARPS_M * WARPS_N, ROWS = M / WARPS_M, COLUMNS = N / WARPS_N;
   static constexpr int SUMS = ROWS * COLUMNS / 32; // of a thread
   using OrderA = InOrder;
-  static_assert(ROWS % 16 == 0 && COLUMNS % 16 == 0 && STAGES > REST);
-  static_assert(C == Core::Warp || (ROWS == 16 && WARPS_M % 4 == 0 && WARPS_N == 1 && N == 128));
+  static_assert(ROWS % 16 == 0 && COLUMNS % 16 == 0);
 };
 
 // The tile of one operand for one step of depth.
@@ -146,7 +139,7 @@ template <class S, Stored A, Stored B, LeavesAre L, class Out, Output O> struct 
     SideB::load(tiles + SideA::Tile::ELEMENTS, args.b, first_n, steps.from, steps.end);
   }
 
-  DEV void by_warp(Sums& sums, int stage) const {
+  DEV void step(Sums& sums, int stage) const {
     const bf16 *a = stages + stage * TILES, *b = a + SideA::Tile::ELEMENTS;
 #pragma unroll
     for (int k = 0; k < STEP; k += 16) {
@@ -171,24 +164,9 @@ template <class S, Stored A, Stored B, LeavesAre L, class Out, Output O> struct 
     }
   }
 
-  // The same in the background, the step before it done. Tiles of 128 bytes a row are what SWIZZLE_128 describes.
-  DEV void by_warpgroup(Sums& sums, int stage) const {
-    static_assert(S::CORE == Core::Warp || (SideA::ALONG && SideB::ALONG && STEP == 64));
-    const bf16* tiles = stages + stage * TILES;
-    const bf16 *a = tiles + warp_m / 64 * 64 * STEP, *b = tiles + SideA::Tile::ELEMENTS;
-    wgmma_fence();
-#pragma unroll
-    for (int k = 0; k < STEP; k += 16)
-      wgmma_m64n128k16_bf16(flat(sums), described(a + k), described(b + k), 1);
-    wgmma_commit();
-    wgmma_wait<1>(flat(sums));
-  }
-  static DEV uint64_t described(const bf16* tile) { return wgmma_desc(tile, 16, 1024, SWIZZLE_128); }
-  static DEV float (&flat(Sums& sums))[MS * NS * 4] { return *reinterpret_cast<float(*)[MS * NS * 4]>(&sums); }
-
   // Calls leaf_ends(sums, leaf) at each leaf's end; the sums are zeroed after it.
   template <class F> DEV void sum(int first, int last, F leaf_ends) const {
-    constexpr int AHEAD = S::STAGES - S::REST;
+    constexpr int AHEAD = S::STAGES - 1;
     Steps<L> loading(args, first, last), steps(args, first, last);
 #pragma unroll
     for (int stage = 0; stage < AHEAD; stage++) {
@@ -202,15 +180,12 @@ template <class S, Stored A, Stored B, LeavesAre L, class Out, Output O> struct 
       clear(sums);
       for (; steps.in(leaf); steps.next(), stage = stage + 1 == S::STAGES ? 0 : stage + 1) {
         cp_async_wait<AHEAD - 1>();
-        if constexpr (S::CORE == Core::Warpgroup) fence_proxy_async();
         __syncthreads(); // this stage has arrived for all, and nobody reads the one that is filled next
         load((stage + AHEAD) % S::STAGES, loading);
         cp_async_commit();
         if (loading.any()) loading.next();
-        if constexpr (S::CORE == Core::Warp) by_warp(sums, stage);
-        else by_warpgroup(sums, stage);
+        step(sums, stage);
       }
-      if constexpr (S::CORE == Core::Warpgroup) wgmma_wait<0>(flat(sums));
       leaf_ends(sums, leaf);
     }
     cp_async_wait<0>();

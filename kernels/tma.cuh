@@ -7,6 +7,12 @@ struct alignas(64) TensorMap {
   uint64_t opaque[16];
 };
 
+// Fetches the map itself ahead of its first use.
+DEV void tma_prefetch(const TensorMap* map) {
+  GPU_SM90(asm volatile("prefetch.tensormap [%0];" ::"l"(map) : "memory"));
+  CPU((void)map);
+}
+
 // The box at column c0, row c1 of a matrix; elements outside it arrive as zeros. `dst` is 128-byte aligned, and 1024-byte
 // aligned where the map swizzles.
 DEV void tma_load_2d(void* dst, const TensorMap* map, int c0, int c1, uint64_t* bar AT_CALLER) {

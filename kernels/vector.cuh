@@ -34,3 +34,11 @@ DEV void load_8(const bf16* from, float (&x)[8]) { unpack_8(*reinterpret_cast<co
 DEV void store_8(bf16* to, const float (&x)[8]) { *reinterpret_cast<uint4*>(to) = pack_8(x); }
 DEV float4 load_4(const float* from) { return *reinterpret_cast<const float4*>(from); }
 DEV void store_4(float* to, float4 x) { *reinterpret_cast<float4*>(to) = x; }
+DEV void load_8(const float* from, float (&x)[8]) {
+  const float4 low = load_4(from), high = load_4(from + 4);
+  x[0] = low.x, x[1] = low.y, x[2] = low.z, x[3] = low.w, x[4] = high.x, x[5] = high.y, x[6] = high.z, x[7] = high.w;
+}
+DEV void store_8(float* to, const float (&x)[8]) {
+  store_4(to, make_float4(x[0], x[1], x[2], x[3]));
+  store_4(to + 4, make_float4(x[4], x[5], x[6], x[7]));
+}

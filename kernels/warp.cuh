@@ -6,6 +6,9 @@ constexpr unsigned FULL_WARP = 0xffffffffu;
 
 DEV int lane_id() { return threadIdx.x & 31; }
 
+// Which warpgroup of the block this is, known to the compiler to be the same in all lanes.
+DEV int warpgroup_id() { return __shfl_sync(FULL_WARP, static_cast<int>(threadIdx.x / 128), 0); }
+
 DEV float shuffle_xor(float v, int lanes AT_CALLER) {
   GPU(return __shfl_xor_sync(FULL_WARP, v, lanes));
   CPU(return __shfl_xor_sync(FULL_WARP, v, lanes, 32, where));
@@ -64,6 +67,24 @@ DEV bool last_block(unsigned* counter, unsigned blocks AT_CALLER) {
   if (threadIdx.x == 0) ticket[0] = atomicAdd(counter, 1u);
   sync_block(ONLY_PASS_CALLER);
   const bool last = ticket[0] == blocks - 1;
+  if (last) {
+    __threadfence();
+    CPU(on_cpu::after_all_blocks());
+  }
+  return last;
+}
+
+// The same of warps that each wrote their own part: true in every lane of the one that finishes last of `warps`. No other
+// warp of the block waits.
+DEV bool last_warp(unsigned* counter, unsigned warps AT_CALLER) {
+  __threadfence();
+  GPU(__syncwarp());
+  CPU(__syncwarp(FULL_WARP, where));
+  unsigned ticket = 0;
+  if (lane_id() == 0) ticket = atomicAdd(counter, 1u);
+  GPU(ticket = __shfl_sync(FULL_WARP, ticket, 0));
+  CPU(ticket = __shfl_sync(FULL_WARP, ticket, 0, 32, where));
+  const bool last = ticket == warps - 1;
   if (last) {
     __threadfence();
     CPU(on_cpu::after_all_blocks());

@@ -38,6 +38,8 @@ const SCALAR: [(&str, &str); 2] = [
     ("attention_backward_bf16_statistics", "sums dout out along rows"),
     ("head_narrow_bf16", "rounds the scores' gradient"),
 ];
+/// Stems whose kernels for warpgroups are fed by bulk copies of boxes.
+const FED: [&str; 1] = ["product"];
 /// Kernels with local memory: bytes of a thread at most, and what they cost.
 const LOCAL: [(&str, u32, &str); 0] = [];
 
@@ -84,6 +86,9 @@ fn breaches(stem: &str, kernel: &str, target: &str, code: &Code) -> Vec<String> 
     };
     if TENSOR.contains(&stem) && !excused(&SCALAR) && tensor == 0 {
         found.push("no tensor-core instruction".into());
+    }
+    if warpgroup && target == "sm_90a" && FED.contains(&stem) && code.count(&["UTMALDG"], "") == 0 {
+        found.push("no bulk copy of a box".into());
     }
     found.into_iter().map(|what| format!("{kernel} on {target}: {what}")).collect()
 }

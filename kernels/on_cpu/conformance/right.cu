@@ -301,10 +301,14 @@ template <int N> DEV void check_product(const float* in, const float (&d)[N / 2]
   }
 }
 
-// Rows of 64 bf16: A as [m][k] (K-major); B as [n][k] (K-major), or as [k][n] in panels of 64 columns (N-major).
-DEV void store_a(const float* in, bf16* a) {
-  for (int i = threadIdx.x; i < 64 * 64; i += 128)
-    a[swizzled_128(i / 64, i % 64)] = __float2bfloat16(a_element(in, i / 64, i % 64));
+// Rows of 64 bf16: A as [m][k] (K-major), or as [k][m] (M-major); B as [n][k] (K-major), or as [k][n] in panels of 64 columns
+// (N-major).
+template <bool M_MAJOR> DEV void store_a(const float* in, bf16* a) {
+  for (int i = threadIdx.x; i < 64 * 64; i += 128) {
+    const int row = i / 64, column = i % 64;
+    const float x = M_MAJOR ? a_element(in, column, row) : a_element(in, row, column);
+    a[swizzled_128(row, column)] = __float2bfloat16(x);
+  }
 }
 template <int N, bool N_MAJOR> DEV void store_b(const float* in, bf16* b) {
   for (int i = threadIdx.x; i < N * 64; i += 128) {
@@ -314,26 +318,44 @@ template <int N, bool N_MAJOR> DEV void store_b(const float* in, bf16* b) {
   }
 }
 
-template <bool N_MAJOR, class A> DEV void multiply(float (&d)[32], const A& a, uint64_t b, int keep) {
+template <bool N_MAJOR, bool M_MAJOR> DEV void multiply(float (&d)[8], uint64_t a, uint64_t b, int keep) {
+  wgmma_m64n16k16_bf16<N_MAJOR, M_MAJOR>(d, a, b, keep);
+}
+template <bool N_MAJOR, bool M_MAJOR> DEV void multiply(float (&d)[32], uint64_t a, uint64_t b, int keep) {
+  wgmma_m64n64k16_bf16<N_MAJOR, M_MAJOR>(d, a, b, keep);
+}
+template <bool N_MAJOR, bool M_MAJOR> DEV void multiply(float (&d)[64], uint64_t a, uint64_t b, int keep) {
+  wgmma_m64n128k16_bf16<N_MAJOR, M_MAJOR>(d, a, b, keep);
+}
+template <bool N_MAJOR, bool M_MAJOR> DEV void multiply(float (&d)[96], uint64_t a, uint64_t b, int keep) {
+  wgmma_m64n192k16_bf16<N_MAJOR, M_MAJOR>(d, a, b, keep);
+}
+template <bool N_MAJOR, bool M_MAJOR> DEV void multiply(float (&d)[128], uint64_t a, uint64_t b, int keep) {
+  wgmma_m64n256k16_bf16<N_MAJOR, M_MAJOR>(d, a, b, keep);
+}
+template <bool N_MAJOR> DEV void multiply(float (&d)[32], const uint32_t (&a)[4], uint64_t b, int keep) {
   wgmma_m64n64k16_bf16<N_MAJOR>(d, a, b, keep);
 }
-template <bool N_MAJOR, class A> DEV void multiply(float (&d)[64], const A& a, uint64_t b, int keep) {
+template <bool N_MAJOR> DEV void multiply(float (&d)[64], const uint32_t (&a)[4], uint64_t b, int keep) {
   wgmma_m64n128k16_bf16<N_MAJOR>(d, a, b, keep);
 }
-template <bool N_MAJOR, class A> DEV void multiply(float (&d)[128], const A& a, uint64_t b, int keep) {
+template <bool N_MAJOR> DEV void multiply(float (&d)[128], const uint32_t (&a)[4], uint64_t b, int keep) {
   wgmma_m64n256k16_bf16<N_MAJOR>(d, a, b, keep);
 }
 
-// The descriptor of 16 of B's 64 rows.
+// The descriptors of 16 of the depth of A and of B.
+template <bool M_MAJOR> DEV uint64_t part_of_a(const bf16* a, int k) {
+  return wgmma_desc(M_MAJOR ? a + k * 16 * 64 : a + k * 16, M_MAJOR ? 8192 : 16, 1024, SWIZZLE_128);
+}
 template <bool N_MAJOR> DEV uint64_t part_of_b(const bf16* b, int k) {
   return wgmma_desc(N_MAJOR ? b + k * 16 * 64 : b + k * 16, N_MAJOR ? 8192 : 16, 1024, SWIZZLE_128);
 }
 
 // What stands in d before the first step is not added: it is there to be seen if it were.
-template <int N, bool N_MAJOR> DEV void multiply_shared(const float* in, float* out) {
+template <int N, bool N_MAJOR, bool M_MAJOR = false> DEV void multiply_shared(const float* in, float* out) {
   DYN_SHARED(bf16, a);
   bf16* b = a + 64 * 64;
-  store_a(in, a);
+  store_a<M_MAJOR>(in, a);
   store_b<N, N_MAJOR>(in, b);
   fence_proxy_async();
   __syncthreads();
@@ -343,7 +365,7 @@ template <int N, bool N_MAJOR> DEV void multiply_shared(const float* in, float* 
   wgmma_fence();
 #pragma unroll
   for (int k = 0; k < 4; k++)
-    multiply<N_MAJOR>(d, wgmma_desc(a + k * 16, 16, 1024, SWIZZLE_128), part_of_b<N_MAJOR>(b, k), k > 0);
+    multiply<N_MAJOR, M_MAJOR>(d, part_of_a<M_MAJOR>(a, k), part_of_b<N_MAJOR>(b, k), k > 0);
   wgmma_commit();
   wgmma_wait<0>(d);
   check_product<N>(in, d);
@@ -374,6 +396,8 @@ template <int N, bool N_MAJOR> DEV void multiply_registers(const float* in, floa
   out[threadIdx.x] = in[threadIdx.x];
 }
 
+KERNEL(128, right_wgmma_n16_k_major)(const float* in, float* out) { multiply_shared<16, false>(in, out); }
+EXPORT_KERNEL(128, right_wgmma_n16_k_major);
 KERNEL(128, right_wgmma_n64_k_major)(const float* in, float* out) { multiply_shared<64, false>(in, out); }
 EXPORT_KERNEL(128, right_wgmma_n64_k_major);
 KERNEL(128, right_wgmma_n64_n_major)(const float* in, float* out) { multiply_shared<64, true>(in, out); }
@@ -382,6 +406,14 @@ KERNEL(128, right_wgmma_n128_k_major)(const float* in, float* out) { multiply_sh
 EXPORT_KERNEL(128, right_wgmma_n128_k_major);
 KERNEL(128, right_wgmma_n128_n_major)(const float* in, float* out) { multiply_shared<128, true>(in, out); }
 EXPORT_KERNEL(128, right_wgmma_n128_n_major);
+KERNEL(128, right_wgmma_n192_k_major)(const float* in, float* out) { multiply_shared<192, false>(in, out); }
+EXPORT_KERNEL(128, right_wgmma_n192_k_major);
+KERNEL(128, right_wgmma_n192_n_major)(const float* in, float* out) { multiply_shared<192, true>(in, out); }
+EXPORT_KERNEL(128, right_wgmma_n192_n_major);
+KERNEL(128, right_wgmma_m_major)(const float* in, float* out) { multiply_shared<64, false, true>(in, out); }
+EXPORT_KERNEL(128, right_wgmma_m_major);
+KERNEL(128, right_wgmma_m_major_n_major)(const float* in, float* out) { multiply_shared<192, true, true>(in, out); }
+EXPORT_KERNEL(128, right_wgmma_m_major_n_major);
 KERNEL(128, right_wgmma_n256_k_major)(const float* in, float* out) { multiply_shared<256, false>(in, out); }
 EXPORT_KERNEL(128, right_wgmma_n256_k_major);
 KERNEL(128, right_wgmma_n256_n_major)(const float* in, float* out) { multiply_shared<256, true>(in, out); }

@@ -72,7 +72,7 @@ pub(crate) const PORTABLE: [Right; 11] = [
 ];
 
 /// Those that need compute capability 9.0.
-pub(crate) const HOPPER: [Right; 19] = [
+pub(crate) const HOPPER: [Right; 24] = [
     right("right_mbarrier_handoff", 64, 128, |x, i| x[i / 32 * 32 + 31 - i % 32]),
     right("right_bulk_pipeline", 64, 256, |x, i| x[i / 64 * 64 + 63 - i % 64]),
     tma("right_tma_box", &[64, 16], 0),
@@ -84,10 +84,15 @@ pub(crate) const HOPPER: [Right; 19] = [
         map: Some(Map { extent: &[64, 4, 4], stride: &[128, 512], shape: &[64, 2, 2], swizzle: 128 }),
         ..right("right_tma_box_3d", 128, 128, same)
     },
+    wgmma("right_wgmma_n16_k_major", 16, true),
     wgmma("right_wgmma_n64_k_major", 64, true),
     wgmma("right_wgmma_n64_n_major", 64, true),
     wgmma("right_wgmma_n128_k_major", 128, true),
     wgmma("right_wgmma_n128_n_major", 128, true),
+    wgmma("right_wgmma_n192_k_major", 192, true),
+    wgmma("right_wgmma_n192_n_major", 192, true),
+    wgmma("right_wgmma_m_major", 64, true),
+    wgmma("right_wgmma_m_major_n_major", 192, true),
     wgmma("right_wgmma_n256_k_major", 256, true),
     wgmma("right_wgmma_n256_n_major", 256, true),
     wgmma("right_wgmma_n64_k_major_registers", 64, false),

@@ -3,14 +3,13 @@ use std::mem::offset_of;
 use bytemuck::{Pod, Zeroable, bytes_of};
 
 use super::super::{Leaves, OpError, Write, expect_dtype};
-use crate::device::{Address, Cuda, Grid, Kernel};
+use super::variant::{self, Choice, Extents, LEAF, Names};
+use crate::device::{Address, Cuda, DeviceError, EncodedMap, Grid, Kernel, Swizzle, TensorMap};
 use crate::tensor::{DType, View, ViewMut};
 
-/// Depth that is summed from zero: `product::LEAF` of `kernels/product.cuh`.
-const LEAF: usize = 1024;
-
-/// Blocks that keep every SM of a large GPU busy: fewer are split over leaves, or take smaller tiles.
-const BUSY: usize = 264;
+/// Elements of depth that are fetched at once, and a box's other side where it lies across: `product::STEP` of
+/// `kernels/product.cuh`.
+const STEP: u32 = 64;
 
 /// `product::Operand`.
 #[repr(C)]
@@ -39,91 +38,23 @@ struct Args {
 const _: () = assert!(size_of::<Operand>() == 24 && size_of::<Args>() == 96);
 const _: () = assert!(offset_of!(Args, out) == 48 && offset_of!(Args, depth) == 80);
 
-/// A line of the table in `kernels/product.cu`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Variant {
-    Large,
-    Wgmma,
-    Medium,
-    Few64,
-    Few16,
-}
-
-impl Variant {
-    /// Rows and columns of c in a tile, threads, and bytes of shared memory.
-    fn tile(self) -> ([usize; 2], u32, u32) {
-        match self {
-            Self::Large => ([128, 128], 256, 98304),
-            Self::Wgmma => ([128, 128], 256, 131_072),
-            Self::Medium | Self::Few64 => ([64, 64], 128, 65536),
-            Self::Few16 => ([64, 16], 128, 61440),
-        }
-    }
-
-    /// Whether weights stand on the mma's M, and c is turned.
-    fn turns(self) -> bool {
-        matches!(self, Self::Few64 | Self::Few16)
-    }
-
-    fn of_forward(cuda: &Cuda, n: usize, m: usize) -> Self {
-        match n {
-            ..=16 => Self::Few16,
-            17..=64 => Self::Few64,
-            _ if n.div_ceil(128) * m.div_ceil(128) < BUSY / 2 => Self::Medium,
-            _ if cuda.capability()[0] == 9 => Self::Wgmma,
-            _ => Self::Large,
-        }
-    }
-
-    fn of_backward(rows: usize, columns: usize) -> Self {
-        if rows.div_ceil(128) * columns.div_ceil(128) < BUSY / 2 { Self::Medium } else { Self::Large }
-    }
-}
-
-/// The names of a direction's kernels.
-type Names = fn(Variant, DType) -> &'static str;
-
-fn forward_name(variant: Variant, out: DType) -> &'static str {
-    let bf16 = out == DType::BF16;
-    match variant {
-        Variant::Large if bf16 => "product_forward_bf16_large",
-        Variant::Wgmma if bf16 => "product_forward_bf16_wgmma",
-        Variant::Medium if bf16 => "product_forward_bf16_medium",
-        Variant::Few64 if bf16 => "product_forward_bf16_few64",
-        Variant::Few16 if bf16 => "product_forward_bf16_few16",
-        Variant::Large => "product_forward_f32_large",
-        Variant::Wgmma => "product_forward_f32_wgmma",
-        Variant::Medium => "product_forward_f32_medium",
-        Variant::Few64 => "product_forward_f32_few64",
-        Variant::Few16 => "product_forward_f32_few16",
-    }
-}
-
-fn backward_input_name(variant: Variant, out: DType) -> &'static str {
-    match (variant, out) {
-        (Variant::Large, DType::BF16) => "product_backward_input_bf16_large",
-        (_, DType::BF16) => "product_backward_input_bf16_medium",
-        (Variant::Large, _) => "product_backward_input_f32_large",
-        _ => "product_backward_input_f32_medium",
-    }
-}
-
-fn backward_weight_name(variant: Variant, _: DType) -> &'static str {
-    if variant == Variant::Large {
-        "product_backward_weight_f32_large"
-    } else {
-        "product_backward_weight_f32_medium"
-    }
-}
-
 /// One product on its way to a device.
 struct Product<'a> {
     op: &'static str,
     cuda: &'a Cuda,
-    variant: Variant,
+    choice: Choice,
     names: Names,
     /// Row lengths that copies of 16 bytes must divide: name and elements.
     lengths: [(&'static str, usize); 2],
+    /// How a and b lie in memory.
+    stored: [Stored; 2],
+}
+
+/// Where an operand's rows run: along the depth, or across it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stored {
+    Along,
+    Across,
 }
 
 pub(super) fn forward(
@@ -134,10 +65,11 @@ pub(super) fn forward(
     write: Write,
 ) -> Result<(), OpError> {
     let ((n, k), (m, _)) = (super::matrix(x), super::matrix(w));
-    let variant = Variant::of_forward(cuda, n, m);
-    let product = Product { op, cuda, variant, names: forward_name, lengths: [("K", k), ("M", m)] };
+    let choice = variant::of_forward(cuda, Extents { rows: n, columns: m, depth: k });
+    let (names, lengths, stored) = (variant::forward_name as Names, [("K", k), ("M", m)], [Stored::Along; 2]);
+    let product = Product { op, cuda, choice, names, lengths, stored };
     let (x, w) = (operand(x, n), operand(w, m));
-    let (a, b) = if variant.turns() { (w, x) } else { (x, w) };
+    let (a, b) = if choice.variant.turns() { (w, x) } else { (x, w) };
     product.launch(a, b, (k, &[]), (y, m, write))
 }
 
@@ -149,8 +81,9 @@ pub(super) fn backward_input(
     write: Write,
 ) -> Result<(), OpError> {
     let ((n, m), (_, k)) = (super::matrix(dy), super::matrix(w));
-    let variant = Variant::of_backward(n, k);
-    let product = Product { op, cuda, variant, names: backward_input_name, lengths: [("M", m), ("K", k)] };
+    let choice = variant::of_backward_input(cuda, Extents { rows: n, columns: k, depth: m });
+    let (names, lengths) = (variant::backward_input_name as Names, [("M", m), ("K", k)]);
+    let product = Product { op, cuda, choice, names, lengths, stored: [Stored::Along, Stored::Across] };
     product.launch(operand(dy, n), operand(w, k), (m, &[]), (dx, k, write))
 }
 
@@ -163,8 +96,9 @@ pub(super) fn backward_weight(
 ) -> Result<(), OpError> {
     let ((n, m), (_, k)) = (super::matrix(dy), super::matrix(x));
     expect_dtype(op, "dw", dw.dtype(), DType::F32)?;
-    let variant = Variant::of_backward(m, k);
-    let product = Product { op, cuda, variant, names: backward_weight_name, lengths: [("M", m), ("K", k)] };
+    let choice = variant::of_backward_weight(cuda, Extents { rows: m, columns: k, depth: n });
+    let (names, lengths) = (variant::backward_weight_name as Names, [("M", m), ("K", k)]);
+    let product = Product { op, cuda, choice, names, lengths, stored: [Stored::Across; 2] };
     let mut bounds = vec![0];
     let ends = leaves.ranges().filter(|leaf| !leaf.is_empty()).map(|leaf| leaf.end);
     bounds.extend(ends.map(|end| u32::try_from(end).expect("positions of a batch fit u32")));
@@ -177,6 +111,10 @@ fn operand(x: View<'_>, extent: usize) -> Operand {
     Operand { data: x.address(), stride, extent: extent as i64 }
 }
 
+fn int(x: usize) -> i32 {
+    i32::try_from(x).expect("sides of a matrix fit i32")
+}
+
 impl Product<'_> {
     /// `bounds`: of the given leaves; none: the depth's own.
     fn launch(
@@ -186,22 +124,21 @@ impl Product<'_> {
         (depth, bounds): (usize, &[u32]),
         (out, out_stride, write): (ViewMut<'_>, usize, Write),
     ) -> Result<(), OpError> {
-        let &Self { op, cuda, variant, .. } = self;
+        let &Self { op, cuda, choice: Choice { variant, split }, .. } = self;
         self.check(&out)?;
-        if a.extent == 0 || b.extent == 0 {
+        let sides = Extents { rows: a.extent as usize, columns: b.extent as usize, depth };
+        if sides.rows == 0 || sides.columns == 0 || (depth == 0 && write == Write::Add) {
             return Ok(());
         }
-        let ([rows, columns], threads, shared) = variant.tile();
-        let tiles = (a.extent as usize).div_ceil(rows) * (b.extent as usize).div_ceil(columns);
+        let ([rows, columns], ..) = variant.tile();
+        let tiles = variant.tiles(sides);
         let leaves = if bounds.is_empty() { depth.div_ceil(LEAF) } else { bounds.len() - 1 };
-        let split = bounds.is_empty() && leaves > 1 && tiles < BUSY;
         let (mut partial, mut tickets) = (Address(0), Address(0));
         if split {
             partial = cuda.scratch(4 * tiles * leaves * rows * columns)?;
-            tickets = cuda.tickets(tiles)?;
+            tickets = cuda.tickets(tiles * variant.tickets())?;
         }
         let given = if bounds.is_empty() { Address(0) } else { cuda.list(op, bounds)? };
-        let int = |x: usize| i32::try_from(x).expect("sides of a matrix fit i32");
         let args = Args {
             a,
             b,
@@ -215,8 +152,45 @@ impl Product<'_> {
             add: i32::from(write == Write::Add),
         };
         let kernel = Kernel { stem: "product", name: (self.names)(variant, out.dtype()) };
+        if variant.by_warpgroups() {
+            return self.on_warpgroups(kernel, &args, int(tiles * if split { leaves } else { 1 }));
+        }
+        let (_, threads, shared) = variant.tile();
         let blocks = [int(tiles) as u32, if split { int(leaves) as u32 } else { 1 }, 1];
         Ok(cuda.launch(kernel, Grid { blocks, threads, shared }, &[bytes_of(&args)])?)
+    }
+
+    /// Blocks that stay, each for some of the items, and fetch boxes of both operands.
+    fn on_warpgroups(&self, kernel: Kernel, args: &Args, items: i32) -> Result<(), OpError> {
+        let ([rows, columns], threads, shared) = self.choice.variant.tile();
+        let depth = args.depth as u64;
+        let a = self.boxes(&args.a, self.stored[0], [depth, rows as u64])?;
+        let b = self.boxes(&args.b, self.stored[1], [depth, columns as u64])?;
+        let blocks = [self.cuda.driver().multiprocessors().min(items as u32), 1, 1];
+        let arguments = [bytes_of(args), bytes_of(&a), bytes_of(&b)];
+        Ok(self.cuda.launch(kernel, Grid { blocks, threads, shared }, &arguments)?)
+    }
+
+    /// How an operand is fetched, whose tiles are `side` wide.
+    fn boxes(&self, x: &Operand, stored: Stored, [depth, side]: [u64; 2]) -> Result<EncodedMap, OpError> {
+        if !x.data.0.is_multiple_of(16) {
+            let reason =
+                format!("an operand begins at {:#x}: on this GPU at a multiple of 16 bytes", x.data.0);
+            return Err(OpError::Argument { op: self.op, reason });
+        }
+        let (extent, shape) = match stored {
+            Stored::Along => ([depth, x.extent as u64], [STEP, side as u32]),
+            Stored::Across => ([x.extent as u64, depth], [STEP; 2]),
+        };
+        let stride = [2 * x.stride as u64];
+        let map = TensorMap {
+            at: x.data,
+            extent: &extent,
+            stride: &stride,
+            shape: &shape,
+            swizzle: Swizzle::Bytes128,
+        };
+        Ok(self.cuda.driver().tensor_map(&map).map_err(DeviceError::from)?)
     }
 
     fn check(&self, out: &ViewMut<'_>) -> Result<(), OpError> {

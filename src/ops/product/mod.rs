@@ -16,6 +16,7 @@
 
 mod launch;
 mod work;
+mod variant;
 
 use super::{Leaves, OpError, Write, expect_dims, expect_dtype};
 use crate::device::{Device, Host, Matrix, MatrixMut, product};
