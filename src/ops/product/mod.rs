@@ -15,8 +15,8 @@
 //! of 8 elements, `kernels/product.cu` states the order, of which the same holds.
 
 mod launch;
-mod work;
 mod variant;
+mod work;
 
 use super::{Leaves, OpError, Write, expect_dims, expect_dtype};
 use crate::device::{Device, Host, Matrix, MatrixMut, product};
