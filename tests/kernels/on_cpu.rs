@@ -30,6 +30,7 @@ pub(crate) fn cuda(schedule: u64, capability: [u32; 2], images: Images) -> Cuda 
     Cuda::open_with(index, images).expect("PATARM_TEST_DEVICE names a GPU").limited_to(capability)
 }
 
+/// Beside what the harness checks, a kernel's ldmatrix has no bank conflict.
 #[derive(Debug)]
 struct OnCpu {
     schedule: u64,
@@ -95,7 +96,14 @@ impl Driver for OnCpu {
             arguments,
             seed: self.schedule,
         };
-        on_cpu::launch(&launch).map(drop).map_err(said(kernel.name))
+        let counters = on_cpu::launch(&launch).map_err(said(kernel.name))?;
+        match counters.ldmatrix_extra_passes {
+            0 => Ok(()),
+            passes => {
+                let reason = format!("ldmatrix read the banks {passes} times beyond once for each matrix");
+                Err(DriverError { doing: kernel.name.into(), reason })
+            }
+        }
     }
 
     fn tensor_map(&self, map: &TensorMap<'_>) -> Result<EncodedMap, DriverError> {
