@@ -150,6 +150,22 @@ KERNEL(32, right_ldmatrix_layout)(const float* in, float* out) {
 }
 EXPORT_KERNEL(32, right_ldmatrix_layout);
 
+// Rows 128 bytes apart lie in the same banks: right, and eight times as slow as it could be.
+KERNEL(32, right_ldmatrix_conflicts)(const float* in, float* out) {
+  SHARED_ARRAY(uint16_t, rows, [32][64]);
+  const int l = lane_id();
+  for (int i = 0; i < 8; i++) rows[l][i] = static_cast<uint16_t>(l * 8 + i);
+  __syncwarp();
+  uint32_t matrices[4];
+  ldmatrix_x4(matrices, rows[l]);
+  for (int i = 0; i < 4; i++) {
+    const uint32_t first = i * 64 + l / 4 * 8 + l % 4 * 2;
+    if (matrices[i] != (first | (first + 1) << 16)) __trap();
+  }
+  out[threadIdx.x] = in[threadIdx.x];
+}
+EXPORT_KERNEL(32, right_ldmatrix_conflicts);
+
 // Threads 0 to 127 produce for 128 to 255, and wait until they may overwrite.
 KERNEL(256, right_named_barriers)(const float* in, float* out) {
   SHARED_ARRAY(float, x, [128]);

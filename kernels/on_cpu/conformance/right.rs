@@ -54,7 +54,7 @@ fn same(x: &[f32], i: usize) -> f32 {
 }
 
 /// Those that run on every device.
-pub(crate) const PORTABLE: [Right; 11] = [
+pub(crate) const PORTABLE: [Right; 12] = [
     right("right_transpose", 256, 1024, |x, i| x[i % 32 * 32 + i / 32]),
     right("right_warp_exchange", 256, 256, |x, i| x[i ^ 31]),
     right("right_half_warp_shuffles", 256, 256, |x, i| x[i] + x[i ^ (1 + i / 16 % 2)]),
@@ -68,6 +68,7 @@ pub(crate) const PORTABLE: [Right; 11] = [
     right("right_warp_operations", 256, 256, same),
     right("right_mma_layout", 32, 32, same),
     right("right_ldmatrix_layout", 32, 32, same),
+    right("right_ldmatrix_conflicts", 32, 32, same),
     right("right_named_barriers", 256, 384, |x, i| x[i / 128 * 128 + 127 - i % 128]),
 ];
 
