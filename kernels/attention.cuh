@@ -36,6 +36,13 @@ template <int D, Source S> struct KeyRows {
       }
     }
   }
+  // Whether the KEYS rows from the position on that was sought lie evenly, `keys` positions being all there are.
+  DEV bool even(uint32_t position, uint32_t keys) const { return position + KEYS <= (S == Source::Paged ? keys : end); }
+  // Where those lie in a matrix of rows: [rows, KVH D] of packed keys, [Blocks 2 KVH 64, D] of the cache.
+  DEV int row(uint32_t position) const {
+    return S == Source::Paged ? (int)(shift * 2 * kv_heads + head) * KEYS : (int)(position + shift);
+  }
+  DEV int column() const { return S == Source::Paged ? 0 : head * D; }
   // First element of the row at a position of the tile that was sought.
   DEV int64_t at(uint32_t position) const {
     if constexpr (S == Source::Paged) {

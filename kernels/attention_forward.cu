@@ -16,31 +16,9 @@
 // rounded to bf16. Chunks are merged ascending into (M, L, O). Keys a row does not see change no bit, nor does anything
 // but the row's own query and keys: not the tile, the parts, nor where the keys lie.
 // Source: FlashAttention-2, https://arxiv.org/abs/2307.08691, algorithm 1.
-#include "attention.cuh"
+#include "attention_forward.cuh"
 
 namespace attention {
-
-struct Item {
-  uint32_t row, queries; // packed rows
-  uint32_t start;        // position of the first query
-  uint32_t map;          // where the span's keys begin in `map`
-  uint32_t first, last;  // chunks of this part
-  uint32_t slot;         // of chunk 0 in `partial` and of the ticket, where there are several parts
-  uint32_t parts;
-};
-struct ForwardArgs {
-  const bf16 *q, *k, *v;
-  bf16* out;
-  float* lse;
-  const Item* items;
-  const uint32_t* map;
-  float* partial;    // [slots, KVH, 4 + columns of a warp / 2, threads]
-  unsigned* tickets; // [slots, KVH], zero before and after
-  int32_t heads, kv_heads;
-  float scale;
-  int32_t unused;
-};
-static_assert(sizeof(Item) == 32 && sizeof(ForwardArgs) == 88 && offsetof(ForwardArgs, heads) == 72);
 
 template <int D, int ROW_WARPS, int COLUMN_WARPS, Source S> struct Forward {
   static constexpr int ROWS = 16 * ROW_WARPS, THREADS = 32 * ROW_WARPS * COLUMN_WARPS, COLUMNS = D / COLUMN_WARPS;
@@ -49,19 +27,7 @@ template <int D, int ROW_WARPS, int COLUMN_WARPS, Source S> struct Forward {
   using Keys = SwizzledTile<KEYS, D>;
   static_assert(COLUMNS % 16 == 0);
 
-  // What keys add up to, for rows lane / 4 and lane / 4 + 8 of the warp's 16: in units of scores before the scale.
-  struct Sums {
-    float m[2], l[2], o[COLUMNS / 8][4];
-
-    DEV void clear() {
-#pragma unroll
-      for (int half = 0; half < 2; half++) m[half] = -INFINITY, l[half] = 0.f;
-#pragma unroll
-      for (int j = 0; j < COLUMNS / 8; j++)
-#pragma unroll
-        for (int e = 0; e < 4; e++) o[j][e] = 0.f;
-    }
-  };
+  using Sums = attention::Sums<COLUMNS>;
 
   const ForwardArgs& args;
   const Item item;
@@ -121,31 +87,6 @@ template <int D, int ROW_WARPS, int COLUMN_WARPS, Source S> struct Forward {
     }
   }
 
-  // Adds the four lanes of a row.
-  static DEV void close(Sums& part) {
-#pragma unroll
-    for (int half = 0; half < 2; half++) {
-      part.l[half] += __shfl_xor_sync(0xffffffffu, part.l[half], 1);
-      part.l[half] += __shfl_xor_sync(0xffffffffu, part.l[half], 2);
-    }
-  }
-
-  DEV void merge(Sums& all, const Sums& part) const {
-#pragma unroll
-    for (int half = 0; half < 2; half++) {
-      const float m = fmaxf(all.m[half], part.m[half]), from = m == -INFINITY ? 0.f : m;
-      const float old = exp2f(__fmul_rn(all.m[half] - from, log2_scale));
-      const float fresh = exp2f(__fmul_rn(part.m[half] - from, log2_scale));
-      all.m[half] = m;
-      all.l[half] = fmaf(all.l[half], old, __fmul_rn(part.l[half], fresh));
-#pragma unroll
-      for (int j = 0; j < COLUMNS / 8; j++)
-#pragma unroll
-        for (int e = half * 2; e < half * 2 + 2; e++)
-          all.o[j][e] = fmaf(all.o[j][e], old, __fmul_rn(part.o[j][e], fresh));
-    }
-  }
-
   // Calls chunk_ends(part, chunk) at the end of each of the item's chunks.
   template <class F> DEV void sum(F chunk_ends) const {
     constexpr int TILES = CHUNK / KEYS;
@@ -169,7 +110,7 @@ template <int D, int ROW_WARPS, int COLUMN_WARPS, Source S> struct Forward {
       weigh(s, part);
       gather<Keys, COLUMNS>(part.o, s, k + Keys::ELEMENTS, warp_column);
       if (tile % TILES == TILES - 1 || tile + 1 == last) {
-        close(part);
+        part.close();
         chunk_ends(part, tile / TILES);
         part.clear();
       }
@@ -177,34 +118,9 @@ template <int D, int ROW_WARPS, int COLUMN_WARPS, Source S> struct Forward {
     cp_async_wait<0>();
   }
 
-  // Where this thread's numbers of a chunk begin in `partial`; the next is THREADS further.
+  // Where this thread's numbers of a chunk begin in `partial`.
   DEV float* partial(int chunk) const {
-    constexpr int EACH = COLUMNS / 8 * 4 + 4;
-    return args.partial + ((int64_t)(item.slot + chunk) * args.kv_heads + blockIdx.y) * EACH * THREADS + threadIdx.x;
-  }
-  // Calls f(place in `partial`, number of `sums`) for each.
-  template <class F> static DEV void each(float* at, Sums& sums, F f) {
-#pragma unroll
-    for (int half = 0; half < 2; half++) {
-      f(at[half * THREADS], sums.m[half]);
-      f(at[(2 + half) * THREADS], sums.l[half]);
-    }
-#pragma unroll
-    for (int j = 0; j < COLUMNS / 8; j++)
-#pragma unroll
-      for (int e = 0; e < 4; e++) f(at[(4 + j * 4 + e) * THREADS], sums.o[j][e]);
-  }
-
-  DEV void store(const Sums& all) const {
-    const int lane = lane_id();
-#pragma unroll
-    for (int half = 0; half < 2; half++) {
-      const int r = warp_row + lane / 4 + half * 8;
-      if (r >= rows.count) continue;
-      const int64_t index = rows.index(r);
-      store_row<COLUMNS>(args.out + index * D + warp_column, all.o, half, 1.f / all.l[half]);
-      if (lane % 4 == 0 && warp_column == 0) args.lse[index] = fmaf(all.m[half], args.scale, logf(all.l[half]));
-    }
+    return args.partial + ((int64_t)(item.slot + chunk) * args.kv_heads + blockIdx.y) * Sums::NUMBERS * THREADS + threadIdx.x;
   }
 
   static DEV void run(const ForwardArgs& args) {
@@ -218,19 +134,16 @@ template <int D, int ROW_WARPS, int COLUMN_WARPS, Source S> struct Forward {
     Sums all;
     all.clear();
     if (item.parts == 1) {
-      body.sum([&](const Sums& part, int) { body.merge(all, part); });
+      body.sum([&](const Sums& part, int) { all.merge(part, body.log2_scale); });
     } else {
-      body.sum([&](Sums& part, int chunk) { each(body.partial(chunk), part, [](float& at, float x) { at = x; }); });
+      body.sum([&](Sums& part, int chunk) { part.leave(body.partial(chunk), THREADS); });
       unsigned* ticket = args.tickets + (int64_t)item.slot * args.kv_heads + blockIdx.y;
       if (!last_block(ticket, item.parts)) return;
       if (threadIdx.x == 0) *ticket = 0;
-      Sums part;
-      for (int chunk = 0; chunk * CHUNK < body.keys(); chunk++) {
-        each(body.partial(chunk), part, [](const float& at, float& x) { x = at; });
-        body.merge(all, part);
-      }
+      const int chunks = (body.keys() + CHUNK - 1) / CHUNK;
+      all.collect(body.partial(0), THREADS, chunks, body.partial(1) - body.partial(0), body.log2_scale);
     }
-    body.store(all);
+    write_out<D>(args, rows, warp_row, warp_column, all);
   }
 };
 

@@ -15,6 +15,22 @@ DEV void named_arrive(int id, int threads AT_CALLER) {
   CPU(on_cpu::named_barrier(id, threads, on_cpu::Arrival::GOES_ON, where));
 }
 
+// True in every thread of the warpgroup that comes last of `groups` to the counter, which is zero before the launch; that
+// one sees what all others wrote. Its 128 threads meet at named barrier `id`, which serves nothing else.
+DEV bool last_warpgroup(unsigned* counter, unsigned groups, int id AT_CALLER) {
+  SHARED_ARRAY(unsigned, tickets, [16]);
+  __threadfence();
+  named_sync(id, 128 PASS_CALLER);
+  if (threadIdx.x % 128 == 0) tickets[id] = atomicAdd(counter, 1u);
+  named_sync(id, 128 PASS_CALLER);
+  const bool last = tickets[id] == groups - 1;
+  if (last) {
+    __threadfence();
+    CPU(on_cpu::after_all_blocks());
+  }
+  return last;
+}
+
 // How many registers a thread of this warpgroup may use from here on.
 template <int N> DEV void setmaxnreg_inc() { GPU_SM90(asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(N))); }
 template <int N> DEV void setmaxnreg_dec() { GPU_SM90(asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(N))); }

@@ -78,16 +78,7 @@ fn cast<F: Float>(values: &[f64]) -> Vec<F> {
 }
 
 /// out and lse.
-pub(crate) fn forward<F: Float>(case: &Case, qkv: [&[f64]; 3]) -> [Vec<f64>; 2] {
-    forward_gathering::<F>(case, qkv, |_, weights| weights.to_vec())
-}
-
-/// The same; values are gathered with what `gathered` makes of a row's scores and weights.
-fn forward_gathering<F: Float>(
-    case: &Case,
-    [q, k, v]: [&[f64]; 3],
-    gathered: impl Fn(&[F], &[F]) -> Vec<F>,
-) -> [Vec<f64>; 2] {
+pub(crate) fn forward<F: Float>(case: &Case, [q, k, v]: [&[f64]; 3]) -> [Vec<f64>; 2] {
     let [q, k, v] = [q, k, v].map(|x| cast::<F>(x));
     let d = case.d;
     let scale = F::ONE / F::from_f64(d as f64).sqrt();
@@ -97,29 +88,11 @@ fn forward_gathering<F: Float>(
         let m = scores.iter().fold(F::NEG_INFINITY, |m, s| m.max(*s));
         let weights: Vec<F> = scores.iter().map(|s| (*s - m).exp()).collect();
         let sum: F = weights.iter().copied().sum();
-        let gathered = gathered(&scores, &weights);
-        let one = |i: usize| keys.iter().zip(&gathered).map(|(key, w)| *w * v[key + i]).sum::<F>() / sum;
+        let one = |i: usize| keys.iter().zip(&weights).map(|(key, w)| *w * v[key + i]).sum::<F>() / sum;
         out.extend((0..d).map(|i| one(i).to_f64()));
         lse.push((m + sum.ln()).to_f64());
     });
     [out, lse]
-}
-
-/// The same with weights that pass through `stored` before they meet values, where `kernels/attention_forward.cu` has them
-/// do so: relative to the largest score of their chunk up to the end of their tile.
-pub(crate) fn forward_weighing<F: Float>(case: &Case, qkv: [&[f64]; 3], stored: fn(F) -> F) -> [Vec<f64>; 2] {
-    const CHUNK: usize = 256;
-    const TILE: usize = 64;
-    let largest = |scores: &[F]| scores.iter().fold(F::NEG_INFINITY, |m, s| m.max(*s));
-    forward_gathering::<F>(case, qkv, |scores, _| {
-        let m = largest(scores);
-        let weigh = |key: usize| {
-            let end = scores.len().min((key / TILE + 1) * TILE);
-            let from = largest(&scores[key / CHUNK * CHUNK..end]);
-            stored((scores[key] - from).exp()) * (from - m).exp()
-        };
-        (0..scores.len()).map(weigh).collect()
-    })
 }
 
 /// What [`backward`] reads.
@@ -134,16 +107,6 @@ pub(crate) struct Inputs {
 
 /// dq, dk and dv, or with `magnitudes` the sums of their terms' magnitudes.
 pub(crate) fn backward<F: Float>(case: &Case, inputs: &Inputs, magnitudes: bool) -> [Vec<f64>; 3] {
-    backward_weighing::<F>(case, inputs, magnitudes, |weight| weight)
-}
-
-/// The same; what multiplies rows passes through `stored` first.
-pub(crate) fn backward_weighing<F: Float>(
-    case: &Case,
-    inputs: &Inputs,
-    magnitudes: bool,
-    stored: fn(F) -> F,
-) -> [Vec<f64>; 3] {
     let Inputs { q, k, v, dout, out, lse } = inputs;
     let [q, k, v, dout, out, lse] = [q, k, v, dout, out, lse].map(|x| cast::<F>(x));
     let d = case.d;
@@ -157,8 +120,7 @@ pub(crate) fn backward_weighing<F: Float>(
         for &key in keys {
             let p = (dot(&q[row.clone()], &k[key..key + d]) * scale - lse[head]).exp();
             let dp = along(&dout[row.clone()], &v[key..key + d]);
-            let ds = stored(p * scale * if magnitudes { dp + delta } else { dp - delta });
-            let p = stored(p);
+            let ds = p * scale * if magnitudes { dp + delta } else { dp - delta };
             for i in 0..d {
                 dq[at + i] += sized(ds * k[key + i]);
                 dk[key + i] += sized(ds * q[at + i]);

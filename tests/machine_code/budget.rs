@@ -32,7 +32,10 @@ const NARROW: [(&str, &str); 5] = [
     ("rms_norm_gain_sums_f32", "adds a few rows of partial sums, one column a thread"),
 ];
 /// Stems whose kernels multiply matrices.
-const TENSOR: [&str; 4] = ["attention_backward", "attention_forward", "head", "product"];
+const TENSOR: [&str; 5] =
+    ["attention_backward", "attention_forward", "attention_forward_wgmma", "head", "product"];
+/// Stems whose kernels on warpgroup tensor cores are fed by bulk copies.
+const BULK: [&str; 1] = ["attention_forward_wgmma"];
 /// Their kernels that do not, and why.
 const SCALAR: [(&str, &str); 2] = [
     ("attention_backward_bf16_statistics", "sums dout out along rows"),
@@ -84,6 +87,9 @@ fn breaches(stem: &str, kernel: &str, target: &str, code: &Code) -> Vec<String> 
         (true, _) => code.count(&["HGMMA"], ""),
         (false, _) => code.count(&["HMMA"], ""),
     };
+    if BULK.contains(&stem) && target == "sm_90a" && code.count(&["UTMALDG"], "") == 0 {
+        found.push("no bulk copy".into());
+    }
     if TENSOR.contains(&stem) && !excused(&SCALAR) && tensor == 0 {
         found.push("no tensor-core instruction".into());
     }

@@ -2,6 +2,7 @@
 // device the same kernels tell whether the wrappers, and so the emulation, mean what the hardware does. A kernel traps where
 // it finds another value than the definition's, and copies something of `in` to `out` where it does not: right.rs says what.
 #include "async_copy.cuh"
+#include "exponential.cuh"
 #include "tensor_core.cuh"
 #include "tma.cuh"
 #include "vector.cuh"
@@ -61,6 +62,25 @@ KERNEL(64, right_last_block)(const float* in, float* out) {
   out[512 + threadIdx.x] = sum;
 }
 EXPORT_KERNEL(64, right_last_block);
+
+// The same of two blocks of two warpgroups, whose second waits for nobody of the first. out[512] is the counter.
+KERNEL(256, right_last_warpgroup)(const float* in, float* out) {
+  const int group = threadIdx.x / 128, at = (blockIdx.x * 2 + group) * 128 + threadIdx.x % 128;
+  out[at] = in[at];
+  if (group == 0) return;
+  if (!last_warpgroup(reinterpret_cast<unsigned*>(out + 512), gridDim.x, 3)) return;
+  out[640 + threadIdx.x % 128] = out[128 + threadIdx.x % 128] + out[384 + threadIdx.x % 128];
+}
+EXPORT_KERNEL(256, right_last_warpgroup);
+
+KERNEL(256, right_fast_exp2)(const float* in, float* out) {
+  const float x = static_cast<float>(static_cast<int>(threadIdx.x) - 128) + in[threadIdx.x];
+  const float got = fast_exp2(x), want = exp2f(x);
+  if (x < -126.f ? got != 0.f : !(fabsf(got - want) <= 0x1p-21f * want)) __trap();
+  if (fast_exp2(-INFINITY) != 0.f || fast_exp2(0.f) != 1.f) __trap();
+  out[threadIdx.x] = in[threadIdx.x];
+}
+EXPORT_KERNEL(256, right_fast_exp2);
 
 // Three stages in two buffers, each filled while the other is read.
 KERNEL(64, right_async_pipeline)(const float* in, float* out) {

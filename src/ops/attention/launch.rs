@@ -2,14 +2,15 @@ use std::mem::offset_of;
 
 use bytemuck::{Pod, Zeroable, bytes_of};
 
-use super::super::kv_append::PoolShape;
+use super::super::kv_append::{BLOCK, PoolShape};
 use super::super::{OpError, expect_dtype};
 use super::checks::Shape;
+use super::variant::{Core, Form, Variant, size_index};
 use super::{Backward, Keys, Span, layout};
-use crate::device::{Address, Cuda, Grid, Kernel};
+use crate::device::{Address, Cuda, DeviceError, EncodedMap, Grid, Kernel, Swizzle, TensorMap};
 use crate::tensor::{DType, View, ViewMut};
 
-/// `attention::ForwardArgs` of `kernels/attention_forward.cu`.
+/// `attention::ForwardArgs` of `kernels/attention_forward.cuh`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 struct ForwardArgs {
@@ -25,7 +26,7 @@ struct ForwardArgs {
     heads: i32,
     kv_heads: i32,
     scale: f32,
-    unused: i32,
+    items_count: i32,
 }
 const _: () = assert!(size_of::<ForwardArgs>() == 88 && offset_of!(ForwardArgs, heads) == 72);
 
@@ -53,69 +54,6 @@ struct BackwardArgs {
     scale: f32,
 }
 const _: () = assert!(size_of::<BackwardArgs>() == 128 && offset_of!(BackwardArgs, rows) == 112);
-
-/// A line of the table in `kernels/attention_forward.cu`.
-#[derive(Clone, Copy, Debug)]
-enum Variant {
-    Packed,
-    Paged,
-    Few,
-}
-
-impl Variant {
-    fn kernel(self, d: usize) -> Kernel {
-        let names = match self {
-            Self::Packed => [
-                "attention_forward_bf16_packed_d16",
-                "attention_forward_bf16_packed_d32",
-                "attention_forward_bf16_packed_d64",
-                "attention_forward_bf16_packed_d128",
-            ],
-            Self::Paged => [
-                "attention_forward_bf16_paged_d16",
-                "attention_forward_bf16_paged_d32",
-                "attention_forward_bf16_paged_d64",
-                "attention_forward_bf16_paged_d128",
-            ],
-            Self::Few => [
-                "attention_forward_bf16_few_d16",
-                "attention_forward_bf16_few_d32",
-                "attention_forward_bf16_few_d64",
-                "attention_forward_bf16_few_d128",
-            ],
-        };
-        Kernel { stem: "attention_forward", name: names[size_index(d)] }
-    }
-
-    /// Rows of a tile.
-    fn rows(self) -> usize {
-        if matches!(self, Self::Few) { 16 } else { 64 }
-    }
-
-    /// Warps that divide the columns of v.
-    fn column_warps(self, d: usize) -> usize {
-        if matches!(self, Self::Few) { (d / 16).min(4) } else { 1 }
-    }
-
-    fn threads(self, d: usize) -> usize {
-        2 * self.rows() * self.column_warps(d)
-    }
-
-    /// Bytes: a tile of queries, two of keys, two of values.
-    fn shared(self, d: usize) -> usize {
-        2 * d * (self.rows() + 4 * 64)
-    }
-
-    /// Bytes that a chunk of one key head leaves in memory.
-    fn partial(self, d: usize) -> usize {
-        4 * self.threads(d) * (4 + d / self.column_warps(d) / 2)
-    }
-}
-
-/// Which of the kernels for 16, 32, 64 and 128 dims.
-fn size_index(d: usize) -> usize {
-    d.trailing_zeros() as usize - 4
-}
 
 /// Everything of a launch but its lists.
 pub(super) struct Launch<'a> {
@@ -160,7 +98,7 @@ impl Launch<'_> {
         spans: &[Span],
         (out, lse): (ViewMut<'_>, ViewMut<'_>),
     ) -> Result<(), OpError> {
-        self.check(q.dtype(), Variant::Packed.rows())?;
+        self.check(q.dtype(), 64)?;
         let [k, v] = self.key_memory(keys)?;
         let ([heads, kv_heads], scale) = self.heads();
         let args = ForwardArgs {
@@ -174,12 +112,14 @@ impl Launch<'_> {
             scale,
             ..ForwardArgs::zeroed()
         };
+        let variant = |form| Variant { form, core: Core::of(self.cuda, self.shape.d), d: self.shape.d };
         if let Keys::Packed { .. } = keys {
-            return self.forward_spans(Variant::Packed, spans, |_| true, args);
+            return self.forward_spans(variant(Form::Packed), (keys, spans), |_| true, args);
         }
-        let few = |span: &Span| span.queries.len() * self.shape.group <= Variant::Few.rows();
-        self.forward_spans(Variant::Few, spans, few, args)?;
-        self.forward_spans(Variant::Paged, spans, |span| !few(span), args)
+        let [few_rows, rows] = [Form::Few, Form::Paged].map(|form| variant(form).rows());
+        let few = |span: &Span| few_rows < rows && span.queries.len() * self.shape.group <= few_rows;
+        self.forward_spans(variant(Form::Few), (keys, spans), few, args)?;
+        self.forward_spans(variant(Form::Paged), (keys, spans), |span| !few(span), args)
     }
 
     /// Where the first element of key head 0 of keys and of values lies.
@@ -196,25 +136,58 @@ impl Launch<'_> {
     fn forward_spans(
         &self,
         variant: Variant,
-        spans: &[Span],
+        (keys, spans): (Keys<'_>, &[Span]),
         takes: impl Fn(&Span) -> bool,
         args: ForwardArgs,
     ) -> Result<(), OpError> {
-        let Shape { kv_heads, group, d, .. } = self.shape;
-        let layout = layout::Forward::of(spans, kv_heads, (variant.rows() / group).max(1), takes);
+        let Shape { kv_heads, group, .. } = self.shape;
+        let at_once = self.cuda.driver().multiprocessors() as usize;
+        let busy = if variant.core == Core::Warp { 4 * at_once } else { at_once };
+        let layout = layout::Forward::of(spans, kv_heads, [(variant.rows() / group).max(1), busy], takes);
         if layout.items.is_empty() {
             return Ok(());
         }
-        let kernel = variant.kernel(d);
+        let kernel = variant.kernel();
         let words = [layout.items.as_flattened(), &layout.map].concat();
         let items = self.cuda.list(kernel.name, &words)?;
-        let mut args = ForwardArgs { items, map: items.offset(size_of_val(&layout.items[..])), ..args };
+        let map = items.offset(size_of_val(&layout.items[..]));
+        let items_count = i32::try_from(layout.items.len()).expect("tiles of a batch fit i32");
+        let mut args = ForwardArgs { items, map, items_count, ..args };
         if layout.slots > 0 {
-            args.partial = self.cuda.scratch(layout.slots * kv_heads * variant.partial(d))?;
-            args.tickets = self.cuda.tickets(layout.slots * kv_heads)?;
+            args.partial = self.cuda.scratch(layout.slots * kv_heads * variant.partial())?;
+            args.tickets = self.cuda.tickets(layout.slots * kv_heads * variant.tickets())?;
         }
-        let grid = self.grid(layout.items.len(), variant.threads(d), variant.shared(d));
-        Ok(self.cuda.launch(kernel, grid, &[bytes_of(&args)])?)
+        let mut grid = self.grid(layout.items.len(), variant.threads(), variant.shared());
+        if variant.core == Core::Warp {
+            return Ok(self.cuda.launch(kernel, grid, &[bytes_of(&args)])?);
+        }
+        let tiles = layout.items.len() * kv_heads;
+        grid.blocks = [u32::try_from(tiles.min(at_once)).expect("a GPU has fewer"), 1, 1];
+        let [k, v] = self.key_maps(keys, [args.k, args.v])?;
+        Ok(self.cuda.launch(kernel, grid, &[bytes_of(&args), bytes_of(&k), bytes_of(&v)])?)
+    }
+
+    /// Keys and values as matrices in boxes of 64 rows and 64 columns.
+    fn key_maps(&self, keys: Keys<'_>, at: [Address; 2]) -> Result<[EncodedMap; 2], OpError> {
+        let Shape { n, kv_heads, d, .. } = self.shape;
+        let [rows, columns] = match keys {
+            Keys::Packed { .. } => [n, kv_heads * d].map(|x| [x; 2]),
+            Keys::Paged { pool, .. } => {
+                let rows = pool.dims().count() / pool.dims().axes()[0].1 / d;
+                [[rows, rows - kv_heads * BLOCK], [d; 2]]
+            }
+        };
+        let map = |i: usize| {
+            self.cuda.driver().tensor_map(&TensorMap {
+                at: at[i],
+                extent: &[columns[i] as u64, rows[i] as u64],
+                stride: &[(DType::BF16.size() * columns[i]) as u64],
+                shape: &[64, 64],
+                swizzle: Swizzle::Bytes128,
+            })
+        };
+        let refused = |error| OpError::from(DeviceError::from(error));
+        Ok([map(0).map_err(refused)?, map(1).map_err(refused)?])
     }
 
     pub(super) fn backward(

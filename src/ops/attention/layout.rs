@@ -3,9 +3,6 @@
 use super::super::kv_append::BLOCK;
 use super::{CHUNK, Source, Span};
 
-/// Blocks that keep every SM of a large GPU busy, with some to spare.
-const BUSY: usize = 528;
-
 /// Keys of a tile of the backward pass: `attention::KEYS`.
 const KEYS: usize = 64;
 
@@ -13,7 +10,7 @@ const KEYS: usize = 64;
 #[derive(Debug, Default)]
 pub(super) struct Forward {
     /// `attention::Item`s, the longest first.
-    pub(super) items: Vec<[u32; 8]>,
+    pub(super) items: Vec<[u32; 9]>,
     /// Where keys lie.
     pub(super) map: Vec<u32>,
     /// Chunks that pass through memory, and counters for them.
@@ -39,6 +36,8 @@ struct Tile {
     row: usize,
     queries: usize,
     start: usize,
+    /// Positions of the whole span.
+    end: usize,
     map: usize,
 }
 
@@ -57,18 +56,24 @@ fn word(x: usize) -> u32 {
 }
 
 impl Forward {
-    /// Tiles of `queries` queries, of those spans that `takes` picks, for each of `kv_heads`.
-    pub(super) fn of(spans: &[Span], kv_heads: usize, queries: usize, takes: impl Fn(&Span) -> bool) -> Self {
+    /// Tiles of `queries` queries, of those spans that `takes` picks, for each of `kv_heads`; in parts, where `busy` blocks
+    /// would otherwise have less to do than one of them.
+    pub(super) fn of(
+        spans: &[Span],
+        kv_heads: usize,
+        [queries, busy]: [usize; 2],
+        takes: impl Fn(&Span) -> bool,
+    ) -> Self {
         let (map, starts) = key_map(spans);
         let picked = spans.iter().zip(starts).filter(|(span, _)| takes(span));
         let tiles: Vec<Tile> = picked.flat_map(|(span, map)| tiles(span, map, queries)).collect();
         let all: usize = tiles.iter().map(|tile| tile.chunks() * kv_heads).sum();
-        let part = (all / BUSY).max(1);
+        let part = all.div_ceil(busy).max(1);
         let mut layout = Self { map, ..Self::default() };
         for tile in tiles {
             layout.take(tile, part);
         }
-        layout.items.sort_by_key(|item| std::cmp::Reverse(item[5] - item[4]));
+        layout.items.sort_by_key(|item| std::cmp::Reverse(item[6] - item[5]));
         layout
     }
 
@@ -77,8 +82,8 @@ impl Forward {
         let (chunks, parts) = (tile.chunks(), tile.chunks().div_ceil(part));
         for first in (0..chunks).step_by(part) {
             let last = chunks.min(first + part);
-            let Tile { row, queries, start, map } = tile;
-            self.items.push([row, queries, start, map, first, last, self.slots, parts].map(word));
+            let Tile { row, queries, start, end, map } = tile;
+            self.items.push([row, queries, start, end, map, first, last, self.slots, parts].map(word));
         }
         if parts > 1 {
             self.slots += chunks;
@@ -114,6 +119,7 @@ fn tiles(span: &Span, map: usize, queries: usize) -> impl Iterator<Item = Tile> 
         row: rows.start + first,
         queries: queries.min(rows.len() - first),
         start: start + first,
+        end: start + rows.len(),
         map,
     })
 }

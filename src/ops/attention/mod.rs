@@ -19,8 +19,9 @@
 //! fused multiply-adds over ascending keys from zero; each of dk and dv one chain from zero over ascending spans (a prompt
 //! collects from its continuations in their order), queries, heads of the group.
 //!
-//! On a GPU, whose storage is bf16, the headers of `kernels/attention_forward.cu` and `kernels/attention_backward.cu` state the
-//! order: chunks and their merging are the same, and so is what a row's bits depend on.
+//! On a GPU, whose storage is bf16, the headers of `kernels/attention_*.cu` state the order: chunks and their merging are the
+//! same, and so is what a row's bits depend on. Heads of 64 and 128 dims have kernels of their own for compute capability 9.x;
+//! no device runs both for one size of head.
 
 mod backward;
 mod checks;
@@ -29,6 +30,7 @@ mod lanes;
 mod launch;
 mod layout;
 mod rows;
+mod variant;
 mod weights;
 mod work;
 
