@@ -11,13 +11,20 @@
 //   head_token_logprob_bf16   (N / 128 * V / 512)        256   98304
 //   head_gradient_bf16        (N / 128 * ids / 128)      256   98304
 //   head_narrow_bf16          (elements / 2048)          256   0
-// Writes:    =. A score's bits are the product contract's (product.cuh; w is mma's a in all kernels), rounded once more by
-//            1 / T; they depend on its row and its id alone. Sums over ids in the order of softmax.cuh, so that a row's
-//            numbers are those of sample_forward_f32.
+//            On sm_90a, by warpgroup_product.cuh: any number of blocks, one an SM; arguments: the struct, tensor maps of x and w
+//            (w and x for `few`) with boxes of 64 x the tile's side, swizzled over 128 bytes:
+//   head_logits_bf16_few_wgmma        tiles of 64 ids x 16 tokens     256   204800
+//   head_logits_bf16_small_wgmma      64 tokens x 64 ids              256   196608
+//   head_logits_bf16_large_wgmma      128 tokens x 192 ids            384   204800
+//   head_token_logprob_bf16_wgmma     128 tokens x 128 ids, by spans  384   196608
+//   head_gradient_bf16_wgmma          128 tokens x 192 ids            384   204800
+// Writes:    =. A score's bits are the product contract's (product.cuh; where warps multiply, w is mma's a in all kernels),
+//            rounded once more by 1 / T; they depend on its row and its id alone, and on whether the device multiplies by
+//            warps or by warpgroups. Sums over ids in the order of softmax.cuh, so that a row's numbers are those of
+//            sample_forward_f32.
 // Source:    chunks over the vocabulary with a stored LSE, so that dw is written once: Wijmans et al., "Cut Your Losses in
 //            Large-Vocabulary Language Models", arXiv 2411.09009.
-#include "product.cuh"
-#include "softmax.cuh"
+#include "warpgroup_scores.cuh"
 
 namespace head {
 
@@ -75,12 +82,6 @@ struct Scores : product::Body<S, product::Stored::Along, product::Stored::Along,
   }
 };
 
-struct LogitsArgs {
-  product::Args product; // a: w, b: x, out: z
-  float inv_temperature;
-};
-static_assert(sizeof(LogitsArgs) == 104 && offsetof(LogitsArgs, inv_temperature) == 96);
-
 template <class S> DEV void logits(const LogitsArgs& args) {
   Scores<S> scores(args.product, (int64_t)blockIdx.x * S::M, (int64_t)blockIdx.y * S::N);
   scores.multiply_all();
@@ -90,17 +91,6 @@ template <class S> DEV void logits(const LogitsArgs& args) {
     if (token < tokens && id < ids) store_4(out + token * ids + id, make_float4(z[0], z[1], z[2], z[3]));
   });
 }
-
-struct TokenLogprobArgs {
-  product::Args product; // a: w, b: x
-  const uint32_t* targets;
-  float* of_target;  // [N] scratch: the targets' scores
-  float4* parts;     // [N, V / 512] scratch
-  unsigned* tickets; // [N / 128], zero before and after
-  float *logprob, *lse, *entropy;
-  float inv_temperature;
-};
-static_assert(sizeof(TokenLogprobArgs) == 160 && offsetof(TokenLogprobArgs, inv_temperature) == 152);
 
 // A block's softmax parts: of 128 tokens over a span of ids, 128 at a time.
 struct SpanOfScores {
@@ -156,12 +146,7 @@ DEV void finish_tokens(const TokenLogprobArgs& args, int64_t first_token, int sp
   for (int i = threadIdx.x / 32; i < Many::N; i += Many::THREADS / 32) {
     const int64_t token = first_token + i;
     if (token >= args.product.b.extent) break;
-    const softmax::Row row = softmax::of_row(args.parts + token * spans, spans);
-    if (lane_id() == 0) {
-      args.logprob[token] = __fsub_rn(args.of_target[token], row.lse);
-      args.lse[token] = row.lse;
-      args.entropy[token] = row.entropy;
-    }
+    finish_token(args, token, spans);
   }
 }
 
@@ -180,35 +165,6 @@ DEV void token_logprob(const TokenLogprobArgs& args) {
   if (threadIdx.x == 0) args.tickets[token_tile] = 0;
   finish_tokens(args, part.first_token, spans);
 }
-
-struct GradientArgs {
-  product::Args product; // a: some rows of w, b: x, out: dz of these ids, rows of `out_stride`
-  const uint32_t* targets;
-  const float* dlogprob;
-  const float* dentropy; // may be null: the entropy is not part of the loss
-  const float *lse, *entropy;
-  int32_t first_id; // of the rows of w
-  float inv_temperature;
-};
-static_assert(sizeof(GradientArgs) == 144 && offsetof(GradientArgs, first_id) == 136);
-
-// A token's part of the loss: dz = e^t (slope t + level) with t = ln p, and `hot` more at its target.
-struct Coefficients {
-  float lse, slope, level, hot;
-
-  DEV Coefficients(const GradientArgs& args, int64_t token) {
-    const float dentropy = args.dentropy ? args.dentropy[token] : 0.f, dlogprob = args.dlogprob[token];
-    lse = args.lse[token];
-    slope = -dentropy * args.inv_temperature;
-    level = -(dentropy == 0.f ? dlogprob : fmaf(dentropy, args.entropy[token], dlogprob)) * args.inv_temperature;
-    hot = dlogprob * args.inv_temperature;
-  }
-  // A token without a part in the loss has no gradient, whatever its scores.
-  DEV float of(float z, bool is_target) const {
-    const float t = z - lse, all = __expf(t) * fmaf(slope, t, level) + (is_target ? hot : 0.f);
-    return slope == 0.f && level == 0.f ? 0.f : all;
-  }
-};
 
 DEV void gradient(const GradientArgs& args) {
   const int64_t ids = args.product.a.extent, tokens = args.product.b.extent;
@@ -237,6 +193,19 @@ KERNEL(256, head_token_logprob_bf16)(const head::TokenLogprobArgs args) { head::
 EXPORT_KERNEL(256, head_token_logprob_bf16);
 KERNEL(256, head_gradient_bf16)(const head::GradientArgs args) { head::gradient(args); }
 EXPORT_KERNEL(256, head_gradient_bf16);
+
+#define HEAD_GROUP_KERNEL(threads, name, Args, ...)                                                                    \
+  KERNEL(threads, name)                                                                                                \
+  (const head::Args args, const __grid_constant__ TensorMap a, const __grid_constant__ TensorMap b) {                 \
+    __VA_ARGS__(args, &a, &b);                                                                                         \
+  }                                                                                                                    \
+  EXPORT_KERNEL(threads, name)
+
+HEAD_GROUP_KERNEL(256, head_logits_bf16_few_wgmma, LogitsArgs, head::group_logits<product::FewGroups>);
+HEAD_GROUP_KERNEL(256, head_logits_bf16_small_wgmma, LogitsArgs, head::group_logits<product::SmallGroups>);
+HEAD_GROUP_KERNEL(384, head_logits_bf16_large_wgmma, LogitsArgs, head::group_logits<product::LargeGroups>);
+HEAD_GROUP_KERNEL(384, head_token_logprob_bf16_wgmma, TokenLogprobArgs, head::group_token_logprob);
+HEAD_GROUP_KERNEL(384, head_gradient_bf16_wgmma, GradientArgs, head::group_gradient);
 
 // The finished dx, from the sum over the vocabulary to storage: eight elements a thread.
 KERNEL(256, head_narrow_bf16)(const float* __restrict__ sum, bf16* __restrict__ dx, int64_t elements) {

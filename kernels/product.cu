@@ -29,11 +29,6 @@ using Medium = Shape<64, 64, 2, 2, 4>;
 using Few64 = Shape<64, 64, 2, 2, 4>;
 using Few16 = Shape<64, 16, 4, 1, 6>;
 
-using LargeGroups = GroupShape<2, 192, 5>;
-using MediumGroups = GroupShape<2, 128, 6>;
-using SmallGroups = GroupShape<1, 64, 12>;
-using FewGroups = GroupShape<1, 16, 20>;
-
 template <class S, class Out, Output O = Output::Straight>
 using Forward = Body<S, Stored::Along, Stored::Along, LeavesAre::Equal, Out, O>;
 template <class S, class Out> using ForwardFew = Forward<S, Out, Output::Turned>;

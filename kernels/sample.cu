@@ -104,7 +104,7 @@ DEV void leave_span(const Args& args, const Draw& draw, const float* row, int sp
 #pragma unroll
   for (int tile = 0; tile < 4; tile++) bound = fmaxf(bound, quad_bound(draw, first + tile * softmax::TILE, z[tile]));
   bound = warp_max(bound);
-  const softmax::Part all = softmax::of_places(place);
+  const softmax::Part all = softmax::of_places<8>(place, 0);
   if (lane_id() == 0) args.parts[(int64_t)blockIdx.y * softmax::spans(args.vocabulary) + span] = make_float4(all.max, all.sum, all.moment, bound);
 }
 

@@ -27,23 +27,49 @@ struct Part {
 
 DEV int spans(int vocabulary) { return (vocabulary + SPAN - 1) / SPAN; }
 
-// Of a slice; eight lanes, STRIDE apart, hold a quad each. All eight get it. A score that is not finite makes the moment NaN.
-template <int STRIDE> DEV Part of_slice(const float (&z)[QUAD]) {
-  float max = fmaxf(fmaxf(z[0], z[1]), fmaxf(z[2], z[3]));
-#pragma unroll
-  for (int lanes = STRIDE; lanes < 8 * STRIDE; lanes *= 2) max = fmaxf(max, shuffle_xor(max, lanes));
-  Part part = {fmaxf(max, NOTHING), 0.f, 0.f};
+// e^(z - m) of a quad, summed onto zero.
+DEV Part of_quad(const float (&z)[QUAD], float max) {
+  Part part = {max, 0.f, 0.f};
 #pragma unroll
   for (int i = 0; i < QUAD; i++) {
     const float d = __fsub_rn(z[i], part.max), e = __expf(d);
     part.sum = __fadd_rn(part.sum, e);
     part.moment = __fmaf_rn(e, d, part.moment);
   }
+  return part;
+}
+
+// The parts of lanes STRIDE and more apart, LANES of them, added as a tree.
+template <int STRIDE, int LANES> DEV void add_lanes(Part& part) {
 #pragma unroll
-  for (int lanes = STRIDE; lanes < 8 * STRIDE; lanes *= 2) {
+  for (int lanes = STRIDE; lanes < LANES * STRIDE; lanes *= 2) {
     part.sum = __fadd_rn(part.sum, shuffle_xor(part.sum, lanes));
     part.moment = __fadd_rn(part.moment, shuffle_xor(part.moment, lanes));
   }
+}
+
+DEV float largest(const float (&z)[QUAD]) { return fmaxf(fmaxf(z[0], z[1]), fmaxf(z[2], z[3])); }
+
+// Of a slice; eight lanes, STRIDE apart, hold a quad each. All eight get it. A score that is not finite makes the moment NaN.
+template <int STRIDE> DEV Part of_slice(const float (&z)[QUAD]) {
+  float max = largest(z);
+#pragma unroll
+  for (int lanes = STRIDE; lanes < 8 * STRIDE; lanes *= 2) max = fmaxf(max, shuffle_xor(max, lanes));
+  Part part = of_quad(z, fmaxf(max, NOTHING));
+  add_lanes<STRIDE, 8>(part);
+  return part;
+}
+
+// The same where four neighbouring lanes hold two neighbouring quads each.
+DEV Part of_slice(const float (&low)[QUAD], const float (&high)[QUAD]) {
+  float max = fmaxf(largest(low), largest(high));
+#pragma unroll
+  for (int lanes = 1; lanes < 4; lanes *= 2) max = fmaxf(max, shuffle_xor(max, lanes));
+  Part part = of_quad(low, fmaxf(max, NOTHING));
+  const Part next = of_quad(high, part.max);
+  part.sum = __fadd_rn(part.sum, next.sum);
+  part.moment = __fadd_rn(part.moment, next.moment);
+  add_lanes<1, 4>(part);
   return part;
 }
 
@@ -61,13 +87,14 @@ DEV Part merge(const Part& earlier, const Part& later) {
   return all;
 }
 
-// Of a tile's four places, which lanes 0, 8, 16 and 24 hold: merged ascending, in every lane.
-DEV Part of_places(const Part& mine) {
+// Of a tile's four places, which lanes `first`, `first` + STRIDE, ... hold: merged ascending, in every lane.
+template <int STRIDE> DEV Part of_places(const Part& mine, int first) {
   Part all = {};
 #pragma unroll
   for (int place = 0; place < 4; place++) {
-    const Part part = {__shfl_sync(FULL_WARP, mine.max, place * 8), __shfl_sync(FULL_WARP, mine.sum, place * 8),
-                       __shfl_sync(FULL_WARP, mine.moment, place * 8)};
+    const int lane = first + place * STRIDE;
+    const Part part = {__shfl_sync(FULL_WARP, mine.max, lane), __shfl_sync(FULL_WARP, mine.sum, lane),
+                       __shfl_sync(FULL_WARP, mine.moment, lane)};
     all = place == 0 ? part : merge(all, part);
   }
   return all;

@@ -27,6 +27,12 @@ template <int WARPGROUPS_, int N_, int STAGES_> struct GroupShape {
   static_assert(!TRADES_REGISTERS || WARPGROUPS == 2, "40 and twice 232 registers are three times 168");
 };
 
+// The shapes in use: 160 KiB or more of operands on their way to an SM.
+using LargeGroups = GroupShape<2, 192, 5>;
+using MediumGroups = GroupShape<2, 128, 6>;
+using SmallGroups = GroupShape<1, 64, 12>;
+using FewGroups = GroupShape<1, 16, 20>;
+
 // One operand's boxes of a step.
 template <int EXTENT, Stored S> struct Boxes {
   static constexpr bool ALONG = S == Stored::Along;
@@ -42,11 +48,12 @@ template <int EXTENT, Stored S> struct Boxes {
     }
   }
 
-  // The rows or columns from `first` on, a multiple of 64, and 16 of depth from k on.
-  static DEV uint64_t described(const bf16* tile, int first, int k) {
-    const bf16* from = tile + first * STEP;
-    return ALONG ? wgmma_desc(from + k, 16, 1024, SWIZZLE_128) : wgmma_desc(from + k * SIDE, 8192, 1024, SWIZZLE_128);
+  // Of the rows or columns from `first` on, a multiple of 64, and 16 of depth from 0 on; `deeper` says what the descriptor of
+  // those from k on has more: the bytes between them in the units of its address.
+  static DEV uint64_t described(const bf16* tile, int first) {
+    return wgmma_desc(tile + first * STEP, ALONG ? 16 : 8192, 1024, SWIZZLE_128);
   }
+  static DEV uint64_t deeper(int k) { return (ALONG ? k : k * SIDE) * sizeof(bf16) / 16; }
 };
 
 // A stage of the ring, and the parity of the round that it is in.
@@ -128,27 +135,21 @@ template <class S> struct Fragment {
     }
   }
 
-  // Calls f(m, n, x) with eight neighbouring columns from n on, so that c is met in pieces of 16 bytes: a lane's own pairs of
-  // bf16 would be half a sector of memory. `written` takes x from the sums, `read` leaves it to them.
-  template <class F> static DEV void written(const Sums& sums, F f) {
-    slices([&](int half, int slice) {
-      float x[8];
+  // c is met in pieces of 16 bytes, eight neighbouring columns of a row in a lane: a lane's own pairs of bf16 would be half a
+  // sector of memory. A slice is 32 columns: its eights of rows row() + 8 half stand in columns slice + eight().
+  static DEV int eight() { return lane_id() % 4 * 8; }
+  static DEV void take(const Sums& sums, int half, int slice, float (&x)[8]) {
 #pragma unroll
-      for (int i = 0; i < 8; i++) x[i] = sums[of_slice(half, slice, i)];
-      trade(x);
-      f(row() + half * 8, slice + lane_id() % 4 * 8, x);
-    });
+    for (int i = 0; i < 8; i++) x[i] = sums[of_slice(half, slice, i)];
+    trade(x);
   }
-  template <class F> static DEV void read(Sums& sums, F f) {
-    slices([&](int half, int slice) {
-      float x[8] = {};
-      f(row() + half * 8, slice + lane_id() % 4 * 8, x);
-      trade(x);
+  static DEV void put(Sums& sums, int half, int slice, float (&x)[8]) {
+    trade(x);
 #pragma unroll
-      for (int i = 0; i < 8; i++) sums[of_slice(half, slice, i)] = x[i];
-    });
+    for (int i = 0; i < 8; i++) sums[of_slice(half, slice, i)] = x[i];
   }
   static DEV int of_slice(int half, int slice, int i) { return slice / 2 + i / 2 * 4 + half * 2 + i % 2; }
+  // Calls f(half, slice) with all.
   template <class F> static DEV void slices(F f) {
     static_assert(S::N % 32 == 0);
 #pragma unroll
@@ -158,8 +159,8 @@ template <class S> struct Fragment {
   }
 };
 
-// Sums of a tile from zero, or onto what stands in c, leaf by leaf.
-template <class S, Stored A, Stored B, LeavesAre L> struct Groups {
+// Sums of tiles, leaf by leaf; Deal says which tiles are this block's.
+template <class S, Stored A, Stored B, LeavesAre L, class Deal = Items<S, L>> struct Groups {
   using SideA = Boxes<S::M, A>;
   using SideB = Boxes<S::N, B>;
   using Own = Fragment<S>;
@@ -169,13 +170,14 @@ template <class S, Stored A, Stored B, LeavesAre L> struct Groups {
   const Args& args;
   bf16* stages;
   uint64_t *full, *empty;
+  int first; // of the tile's rows, this warpgroup's
   Turn<S::STAGES> turn = {};
 
   DEV bf16* stage() const { return stages + turn.stage * STAGE; }
 
   DEV void fetch(const TensorMap* a, const TensorMap* b) {
     tma_prefetch(a), tma_prefetch(b);
-    for (Items<S, L> items(args); items.any(); items.next())
+    for (Deal items(args); items.any(); items.next())
       for (Steps<L> steps(args, items.first_leaf, items.last_leaf); steps.any(); steps.next(), turn.next()) {
         mbar_wait(empty + turn.stage, turn.parity ^ 1);
         mbar_arrive_expect_tx(full + turn.stage, BYTES);
@@ -198,13 +200,14 @@ template <class S, Stored A, Stored B, LeavesAre L> struct Groups {
     named_sync(1, S::MULTIPLYING);
   }
 
-  static DEV void step(Sums& sums, const bf16* stage, bool onto) {
+  // Multiplies a stage in the background, onto the sums or from zero.
+  DEV void step(Sums& sums, bool onto) const {
     constexpr int TA = !SideA::ALONG, TB = !SideB::ALONG;
-    const int first = (warpgroup_id() - 1) * 64;
+    const uint64_t of_a = SideA::described(stage(), first), of_b = SideB::described(stage() + SideA::ELEMENTS, 0);
     wgmma_fence();
 #pragma unroll
     for (int k = 0; k < STEP; k += 16) {
-      const uint64_t a = SideA::described(stage, first, k), b = SideB::described(stage + SideA::ELEMENTS, 0, k);
+      const uint64_t a = of_a + SideA::deeper(k), b = of_b + SideB::deeper(k);
       const int scale = onto || k > 0;
       if constexpr (S::N == 16) wgmma_m64n16k16_bf16<TB, TA>(sums, a, b, scale);
       else if constexpr (S::N == 64) wgmma_m64n64k16_bf16<TB, TA>(sums, a, b, scale);
@@ -225,7 +228,7 @@ template <class S, Stored A, Stored B, LeavesAre L> struct Groups {
     for (const int leaf = steps.leaf; steps.in(leaf); steps.next(), turn.next()) {
       mbar_wait(full + turn.stage, turn.parity);
       if constexpr (L == LeavesAre::Given) cut(steps.end - steps.from);
-      step(sums, stage(), before >= 0);
+      step(sums, before >= 0);
       wgmma_wait<1>(sums);
       if (before >= 0) leave(before);
       before = turn.stage;
@@ -236,7 +239,7 @@ template <class S, Stored A, Stored B, LeavesAre L> struct Groups {
 
   // Calls begin(total, items), and end(total, items) once all leaves of the item have been added.
   template <class Begin, class End> DEV void multiply(Begin begin, End end) {
-    for (Items<S, L> items(args); items.any(); items.next()) {
+    for (Deal items(args); items.any(); items.next()) {
       Sums total;
       begin(total, items);
       for (Steps<L> steps(args, items.first_leaf, items.last_leaf); steps.any();) {
@@ -266,8 +269,9 @@ template <class S, Stored A, Stored B, LeavesAre L> struct Groups {
       fence_mbar_init();
     }
     __syncthreads();
-    Groups groups{args, stages, full, empty};
-    if (warpgroup_id() == 0) {
+    const int warpgroup = warpgroup_id();
+    Groups groups{args, stages, full, empty, S::WARPGROUPS == 1 ? 0 : (warpgroup - 1) * 64};
+    if (warpgroup == 0) {
       if constexpr (S::TRADES_REGISTERS) setmaxnreg_dec<40>();
       if (threadIdx.x == 0) groups.fetch(a, b);
     } else {
@@ -317,9 +321,11 @@ template <class S, Stored A, Stored B, LeavesAre L, class Out, Output O> struct 
   // The old values, where leaves are added to them.
   DEV void begin(Sums& total) const {
     if constexpr (L == LeavesAre::Given) {
-      Own::read(total, [&](int tile_m, int tile_n, float (&x)[8]) {
-        const int m = items.m + tile_m, n = items.n + tile_n;
+      Own::slices([&](int half, int slice) {
+        const int m = items.m + Own::row() + half * 8, n = items.n + slice + Own::eight();
+        float x[8] = {};
         if (in(m, n)) load_8(at(m, n), x);
+        Own::put(total, half, slice, x);
       });
     } else {
       Own::clear(total);
@@ -329,10 +335,11 @@ template <class S, Stored A, Stored B, LeavesAre L, class Out, Output O> struct 
     if (items.split() && !collect(total)) return;
     const bool add = L == LeavesAre::Equal && args.add;
     if constexpr (O == Output::Straight) {
-      Own::written(total, [&](int tile_m, int tile_n, float (&x)[8]) {
-        const int m = items.m + tile_m, n = items.n + tile_n;
+      Own::slices([&](int half, int slice) {
+        const int m = items.m + Own::row() + half * 8, n = items.n + slice + Own::eight();
+        float x[8], old[8];
+        Own::take(total, half, slice, x);
         if (!in(m, n)) return;
-        float old[8];
         if (add) load_8(at(m, n), old);
 #pragma unroll
         for (int i = 0; i < 8; i++) x[i] = add ? old[i] + x[i] : x[i];

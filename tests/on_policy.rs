@@ -173,8 +173,8 @@ fn stored_log_probabilities_equal_the_packed_forward_to_the_bit() {
 
 #[test]
 fn so_they_do_by_the_cuda_kernels() {
-    for schedule in on_cpu::SCHEDULES {
-        let stream = on_cpu::stream(schedule);
+    for (schedule, capability) in on_cpu::SCHEDULES.into_iter().zip([[9, 0], [8, 0], [9, 0]]) {
+        let stream = on_cpu::stream_of(schedule, capability);
         let model = model(&stream, DType::BF16, schedule % 2 == 0);
         let limits = Limits { tokens: 90, sequences: 8, blocks: 40 };
         let rollouts = generate(&stream, &model, limits, &requests(&[1, 65, 31], 2, Sampling::default()));
@@ -192,7 +192,10 @@ fn so_they_do_by_the_cuda_kernels() {
 
 #[test]
 fn by_the_cuda_kernels_too_a_rollout_depends_on_its_prompt_seed_and_sampling_alone() {
-    let stream = on_cpu::stream(1);
+    [on_cpu::stream(1), on_cpu::stream_of(1, [9, 0])].into_iter().for_each(a_rollout_depends_on_itself_alone);
+}
+
+fn a_rollout_depends_on_itself_alone(stream: Stream) {
     let model = model(&stream, DType::BF16, true);
     let all = requests(&[1, 63, 33], 2, Sampling { top_k: 40, top_p: 0.9, ..Sampling::default() });
     let alone =

@@ -64,6 +64,7 @@ fn targets(kernels: &Path, here: &Path, out: &Path) -> std::io::Result<Vec<Targe
     let mut all = vec![Target { kind: Kind::Emulation, sources, inputs, shared: out.join("emulation.so") }];
     let mut headers = headers;
     headers.extend(files(kernels, &["cuh"])?);
+    headers.extend(files(&here.join("conformance"), &["cuh"])?);
     fs::create_dir_all(out.join("kernels"))?;
     let mut sources = files(kernels, &["cu"])?;
     sources.extend(files(&here.join("conformance"), &["cu"])?);

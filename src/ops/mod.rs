@@ -6,6 +6,7 @@ pub mod adamw;
 pub mod attention;
 pub mod bandwidth;
 pub mod bias;
+mod boxes;
 mod contract;
 pub mod embedding;
 pub mod grad_norm;

@@ -85,10 +85,11 @@ macro_rules! hold {
 hold! {
     [8, 0]: right_transpose right_warp_exchange right_half_warp_shuffles right_shared_atomics right_block_sum right_last_block
         right_async_pipeline right_warp_operations right_mma_layout right_ldmatrix_layout right_ldmatrix_conflicts
-        right_last_warpgroup right_fast_exp2 right_named_barriers;
+        right_last_warp right_last_warpgroup right_fast_exp2 right_named_barriers;
     [9, 0]: right_mbarrier_handoff right_bulk_pipeline
         right_tma_box right_tma_box_swizzled_32 right_tma_box_swizzled_64 right_tma_box_swizzled_128 right_tma_box_3d
-        right_wgmma_n64_k_major right_wgmma_n64_n_major right_wgmma_n128_k_major right_wgmma_n128_n_major
+        right_wgmma_n16_k_major right_wgmma_n64_k_major right_wgmma_n64_n_major right_wgmma_n128_k_major right_wgmma_n128_n_major
+        right_wgmma_n192_k_major right_wgmma_n192_n_major right_wgmma_m_major right_wgmma_m_major_n_major
         right_wgmma_n256_k_major right_wgmma_n256_n_major
         right_wgmma_n64_k_major_registers right_wgmma_n64_n_major_registers
         right_wgmma_n128_k_major_registers right_wgmma_n128_n_major_registers

@@ -253,35 +253,38 @@ fn f32_and_bf16_are_as_near_to_f64_as_the_plain_form() {
 
 #[test]
 fn kernels_are_as_near_to_f64_as_the_plain_form() {
-    for schedule in SCHEDULES {
+    let orders = |capability| SCHEDULES.map(|schedule| (capability, schedule));
+    for (capability, schedule) in super::product::CAPABILITIES.into_iter().flat_map(orders) {
         for (case, rows) in CUDA_CASES.into_iter().zip([512, 512, 64, 100, 40]) {
-            hold(DType::BF16, &Cut { stream: on_cpu::stream(schedule), rows }, case);
+            hold(DType::BF16, &Cut { stream: on_cpu::stream_of(schedule, capability), rows }, case);
         }
     }
 }
 
 #[test]
 fn neither_neighbours_nor_resident_leaves_change_a_bit_of_a_kernels_results() {
-    let (n, c, v, bounds) = (133, 24, 2_056, &[0, 60, 61, 133]);
-    let inputs = Inputs::new(DType::BF16, (n, c, v, bounds));
-    let run = |inputs: &Inputs, case: Case, fresh| {
-        let cut = Cut { stream: on_cpu::stream(1), rows: 80 };
-        gradient(DType::BF16, &cut, inputs, case, fresh).map(|values| bits(&values))
-    };
-    let whole = run(&inputs, (n, c, v, bounds), true);
-    let [dx, dw, ..] = run(&inputs, (n, c, v, bounds), false);
-    assert_eq!([&dx, &dw], [&whole[0], &whole[1]], "a stored LSE is not the fresh one");
-    let (mut dw, mut rest) = (inputs.old_dw.clone(), [const { Vec::new() }; 4]);
-    for (rows, bounds) in [(0..61, &[0usize, 60, 61] as &'static [usize]), (61..133, &[0, 72])] {
-        let part = inputs.part(rows.clone(), c, dw);
-        let [part_dx, part_dw, columns @ ..] = run(&part, (rows.len(), c, v, bounds), true);
-        dw = part_dw.into_iter().map(f64::from_bits).collect();
-        rest[0].extend(part_dx);
-        rest[1..].iter_mut().zip(columns).for_each(|(all, part)| all.extend(part));
-    }
-    let [dx, columns @ ..] = rest;
-    assert_eq!([&dx, &bits(&dw)], [&whole[0], &whole[1]]);
-    assert_eq!(columns, whole[2..]);
+    super::product::CAPABILITIES.into_iter().for_each(|capability| {
+        let (n, c, v, bounds) = (133, 24, 2_056, &[0, 60, 61, 133]);
+        let inputs = Inputs::new(DType::BF16, (n, c, v, bounds));
+        let run = |inputs: &Inputs, case: Case, fresh| {
+            let cut = Cut { stream: on_cpu::stream_of(1, capability), rows: 80 };
+            gradient(DType::BF16, &cut, inputs, case, fresh).map(|values| bits(&values))
+        };
+        let whole = run(&inputs, (n, c, v, bounds), true);
+        let [dx, dw, ..] = run(&inputs, (n, c, v, bounds), false);
+        assert_eq!([&dx, &dw], [&whole[0], &whole[1]], "a stored LSE is not the fresh one");
+        let (mut dw, mut rest) = (inputs.old_dw.clone(), [const { Vec::new() }; 4]);
+        for (rows, bounds) in [(0..61, &[0usize, 60, 61] as &'static [usize]), (61..133, &[0, 72])] {
+            let part = inputs.part(rows.clone(), c, dw);
+            let [part_dx, part_dw, columns @ ..] = run(&part, (rows.len(), c, v, bounds), true);
+            dw = part_dw.into_iter().map(f64::from_bits).collect();
+            rest[0].extend(part_dx);
+            rest[1..].iter_mut().zip(columns).for_each(|(all, part)| all.extend(part));
+        }
+        let [dx, columns @ ..] = rest;
+        assert_eq!([&dx, &bits(&dw)], [&whole[0], &whole[1]]);
+        assert_eq!(columns, whole[2..]);
+    });
 }
 
 #[test]
@@ -340,6 +343,31 @@ fn logits_are_the_scores_that_training_sees() {
                 assert_eq!((of_target as f32 - lse[i] as f32).to_bits(), (logprob[i] as f32).to_bits());
             }
         }
+    }
+}
+
+#[test]
+fn few_tokens_and_many_have_the_scores_that_training_sees() {
+    let case: Case = (131, 1_096, 648, &[0, 131]);
+    let ((n, c, v, _), inputs) = (case, Inputs::new(DType::BF16, case));
+    for capability in super::product::CAPABILITIES {
+        let cut = Cut { stream: on_cpu::stream_of(1, capability), rows: 200 };
+        let [logprob, lse, _] = token_logprob(DType::BF16, &cut, &inputs, case);
+        let scores = |tokens: usize| {
+            let mut out = Output::unknown_on(&cut.stream, DType::F32, dims![B: tokens, V: v]);
+            let part = inputs.part(0..tokens, c, Vec::new());
+            with_input(DType::BF16, &part, (tokens, c, v, &[]), &cut, |input, _| {
+                head::logits(&cut.stream, input.x, input.w, INV_TEMPERATURE, out.view()).unwrap();
+            });
+            out.values()
+        };
+        let all = scores(n);
+        for tokens in [1, 16, 17, 64, 65] {
+            assert!(bits(&scores(tokens)) == bits(&all[..tokens * v]), "{tokens} tokens, {capability:?}");
+        }
+        let of_targets = inputs.targets.iter().enumerate().map(|(i, target)| all[i * v + *target as usize]);
+        let known = of_targets.zip(&lse).map(|(z, lse)| f64::from(z as f32 - *lse as f32));
+        assert_eq!(bits(&known.collect::<Vec<_>>()), bits(&logprob));
     }
 }
 

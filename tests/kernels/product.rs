@@ -11,7 +11,7 @@ use super::tolerance::{self, Exact};
 type Sides = [usize; 3];
 
 /// Devices whose products run on warps, and on warpgroups.
-const CAPABILITIES: [[u32; 2]; 2] = [[8, 0], [9, 0]];
+pub(super) const CAPABILITIES: [[u32; 2]; 2] = [[8, 0], [9, 0]];
 
 /// Every kernel of the table in `kernels/product.cu`: one leaf and several, tails of every side, one row, a tile and one more.
 const SIDES: [Sides; 13] = [

@@ -42,7 +42,7 @@ const SCALAR: [(&str, &str); 2] = [
     ("head_narrow_bf16", "rounds the scores' gradient"),
 ];
 /// Stems whose kernels for warpgroups are fed by bulk copies of boxes.
-const FED: [&str; 1] = ["product"];
+const FED: [&str; 2] = ["head", "product"];
 /// Kernels with local memory: bytes of a thread at most, and what they cost.
 const LOCAL: [(&str, u32, &str); 0] = [];
 

@@ -54,7 +54,7 @@ fn same(x: &[f32], i: usize) -> f32 {
 }
 
 /// Those that run on every device.
-pub(crate) const PORTABLE: [Right; 14] = [
+pub(crate) const PORTABLE: [Right; 15] = [
     right("right_transpose", 256, 1024, |x, i| x[i % 32 * 32 + i / 32]),
     right("right_warp_exchange", 256, 256, |x, i| x[i ^ 31]),
     right("right_half_warp_shuffles", 256, 256, |x, i| x[i] + x[i ^ (1 + i / 16 % 2)]),
@@ -69,6 +69,7 @@ pub(crate) const PORTABLE: [Right; 14] = [
     right("right_mma_layout", 32, 32, same),
     right("right_ldmatrix_layout", 32, 32, same),
     right("right_ldmatrix_conflicts", 32, 32, same),
+    Right { blocks: 4, ..right("right_last_warp", 64, 576, last_warp) },
     Right { blocks: 2, ..right("right_last_warpgroup", 256, 768, last_warpgroup) },
     right("right_fast_exp2", 256, 256, same),
     right("right_named_barriers", 256, 384, |x, i| x[i / 128 * 128 + 127 - i % 128]),
@@ -105,6 +106,11 @@ pub(crate) const HOPPER: [Right; 24] = [
     wgmma("right_wgmma_n256_k_major_registers", 256, false),
     wgmma("right_wgmma_n256_n_major_registers", 256, false),
 ];
+
+/// The same; each warp has its counter.
+fn last_warp(x: &[f32], i: usize) -> f32 {
+    last_block(x, if i == 257 { 256 } else { i })
+}
 
 /// The blocks' own quarters of `in`, the counter of second warpgroups that are done, and what those wrote, in order.
 fn last_warpgroup(x: &[f32], i: usize) -> f32 {

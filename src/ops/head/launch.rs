@@ -5,11 +5,14 @@ use std::ops::Range;
 
 use bytemuck::{Pod, Zeroable, bytes_of};
 
-use super::{Coefficients, HeadGradient, HeadInput, Leaves, Logprobs, Lse, OpError, Scratch, product};
+use super::{
+    Coefficients, HeadGradient, HeadInput, Leaves, Logprobs, Lse, OpError, Scratch, groups, product,
+};
 use crate::device::{Address, Cuda, Grid, Stream};
 use crate::dims;
 use crate::ops::Write;
 use crate::ops::launch::Launch;
+use crate::ops::product::variant::{self, Variant};
 use crate::tensor::{Tensor, View, ViewMut};
 
 /// Ids of a tile, and of what leaves a block as one softmax statistic.
@@ -24,21 +27,21 @@ const SHARED: [u32; 2] = [73_728, 98_304];
 
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]
-struct Operand {
-    data: Address,
-    stride: i64,
-    extent: i64,
+pub(super) struct Operand {
+    pub(super) data: Address,
+    pub(super) stride: i64,
+    pub(super) extent: i64,
 }
 
-/// `product::Args` in `kernels/product.cuh`: w times x.
+/// `product::Args` in `kernels/product.cuh`: w times x, or x times w.
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]
-struct Scores {
-    w: Operand,
-    x: Operand,
+pub(super) struct Scores {
+    pub(super) a: Operand,
+    pub(super) b: Operand,
     out: Address,
     unused: [Address; 3],
-    depth: i32,
+    pub(super) depth: i32,
     leaves: i32,
     out_stride: i32,
     add: i32,
@@ -97,6 +100,7 @@ pub(super) fn of<'a>(op: &'static str, cuda: &'a Cuda) -> Launch<'a> {
     Launch { op, stem: "head", cuda }
 }
 
+/// w times x.
 fn scores(launch: &Launch<'_>, x: View<'_>, w: View<'_>) -> Result<Scores, OpError> {
     for (tensor, view) in [("x", x), ("w", w)] {
         launch.expect_bf16(tensor, view)?;
@@ -109,12 +113,12 @@ fn scores(launch: &Launch<'_>, x: View<'_>, w: View<'_>) -> Result<Scores, OpErr
         extent: view.dims().rows() as i64,
     };
     Ok(Scores {
-        w: operand(w),
-        x: operand(x),
+        a: operand(w),
+        b: operand(x),
         out: Address(0),
         unused: [Address(0); 3],
         depth: c as i32,
-        leaves: c.div_ceil(product::LEAF as u32) as i32,
+        leaves: c.div_ceil(variant::LEAF as u32) as i32,
         out_stride: 0,
         add: 0,
     })
@@ -139,11 +143,29 @@ pub(super) fn logits(
     expect_eights(launch, v)?;
     let mut scores = scores(launch, x, w)?;
     scores.out = launch.start("out", out.view())?;
+    if variant::on_warpgroups(launch.cuda) {
+        let (name, variant) = match b {
+            ..=16 => ("head_logits_bf16_few_wgmma", Variant::FewGroups),
+            17..=64 => ("head_logits_bf16_small_wgmma", Variant::SmallGroups),
+            _ => ("head_logits_bf16_large_wgmma", Variant::LargeGroups),
+        };
+        let scores = if variant.turns() { scores } else { scores.turned() };
+        let arguments = LogitsArgs { scores, inv_temperature: inv_temperature as f32, padding: 0 };
+        let tiles = groups::tiles(&scores, variant);
+        return groups::run(launch, (name, variant), tiles, (&scores, &arguments));
+    }
     let (tokens, name) =
         if b <= 16 { (16, "head_logits_bf16_few16") } else { (64, "head_logits_bf16_few64") };
     let blocks = [v.div_ceil(TILE) as u32, b.div_ceil(tokens) as u32, 1];
     let arguments = LogitsArgs { scores, inv_temperature: inv_temperature as f32, padding: 0 };
     launch.run_with(name, Grid { blocks, threads: 128, shared: SHARED[0] }, &arguments)
+}
+
+impl Scores {
+    /// x times w.
+    fn turned(self) -> Self {
+        Self { a: self.b, b: self.a, ..self }
+    }
 }
 
 /// A piece of scratch as a tensor of other dims.
@@ -160,6 +182,7 @@ pub(super) fn token_logprob(
 ) -> Result<(), OpError> {
     let [n, _, v] = input.sizes();
     expect_eights(launch, v)?;
+    let groups = variant::on_warpgroups(launch.cuda);
     let spans = v.div_ceil(SPAN);
     let numbers = STATISTIC * spans + 1;
     let most = scratch.scores.dims().count() / numbers;
@@ -171,20 +194,31 @@ pub(super) fn token_logprob(
         let statistics = carve(&mut scratch.scores, [rows.len(), numbers]).address();
         let tiles = rows.len().div_ceil(TOKENS);
         let (part, Logprobs { logprob, lse, entropy }) = (input.rows(rows.clone()), out.rows(rows.clone()));
+        let scores = scores(launch, part.x, part.w)?;
+        let scores = if groups { scores.turned() } else { scores };
         let arguments = TokenLogprobArgs {
-            scores: scores(launch, part.x, part.w)?,
+            scores,
             targets: part.targets.address(),
             of_target: statistics.offset(4 * STATISTIC * spans * rows.len()),
             parts: statistics,
-            tickets: launch.cuda.tickets(tiles)?,
+            tickets: launch.cuda.tickets(if groups {
+                tiles * Variant::MediumGroups.tickets()
+            } else {
+                tiles
+            })?,
             logprob: logprob.address(),
             lse: lse.address(),
             entropy: entropy.address(),
             inv_temperature: input.inv_temperature as f32,
             padding: 0,
         };
-        let grid = Grid { shared: SHARED[1], ..Grid::row(tiles * spans, 256) };
-        launch.run_with("head_token_logprob_bf16", grid, &arguments)?;
+        if groups {
+            let kernel = ("head_token_logprob_bf16_wgmma", Variant::MediumGroups);
+            groups::run(launch, kernel, tiles * spans, (&scores, &arguments))?;
+        } else {
+            let grid = Grid { shared: SHARED[1], ..Grid::row(tiles * spans, 256) };
+            launch.run_with("head_token_logprob_bf16", grid, &arguments)?;
+        }
     }
     Ok(())
 }
@@ -319,6 +353,8 @@ impl Batch<'_> {
         let mut scores = scores(self.launch, x, w.rows(ids.clone()))?;
         scores.out = self.launch.start("dz", dz.view())?;
         scores.out_stride = ids.len() as i32;
+        let groups = variant::on_warpgroups(self.launch.cuda);
+        let scores = if groups { scores.turned() } else { scores };
         let arguments = GradientArgs {
             scores,
             targets: targets.address(),
@@ -329,6 +365,11 @@ impl Batch<'_> {
             first_id: ids.start as i32,
             inv_temperature: inv_temperature as f32,
         };
+        if groups {
+            let tiles = groups::tiles(&scores, Variant::LargeGroups);
+            let kernel = ("head_gradient_bf16_wgmma", Variant::LargeGroups);
+            return groups::run(self.launch, kernel, tiles, (&scores, &arguments));
+        }
         let tiles = x.dims().rows().div_ceil(TOKENS) * ids.len().div_ceil(TILE);
         self.launch.run_with(
             "head_gradient_bf16",

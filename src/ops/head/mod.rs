@@ -13,6 +13,7 @@
 //! LSE's sums is that of `kernels/softmax.cuh`.
 
 mod gradient;
+mod groups;
 mod launch;
 mod logits;
 mod softmax;

@@ -2,14 +2,11 @@ use std::mem::offset_of;
 
 use bytemuck::{Pod, Zeroable, bytes_of};
 
+use super::super::boxes::{Side, Stored};
 use super::super::{Leaves, OpError, Write, expect_dtype};
 use super::variant::{self, Choice, Extents, LEAF, Names};
-use crate::device::{Address, Cuda, DeviceError, EncodedMap, Grid, Kernel, Swizzle, TensorMap};
+use crate::device::{Address, Cuda, EncodedMap, Grid, Kernel};
 use crate::tensor::{DType, View, ViewMut};
-
-/// Elements of depth that are fetched at once, and a box's other side where it lies across: `product::STEP` of
-/// `kernels/product.cuh`.
-const STEP: u32 = 64;
 
 /// `product::Operand`.
 #[repr(C)]
@@ -48,13 +45,6 @@ struct Product<'a> {
     lengths: [(&'static str, usize); 2],
     /// How a and b lie in memory.
     stored: [Stored; 2],
-}
-
-/// Where an operand's rows run: along the depth, or across it.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Stored {
-    Along,
-    Across,
 }
 
 pub(super) fn forward(
@@ -163,34 +153,16 @@ impl Product<'_> {
     /// Blocks that stay, each for some of the items, and fetch boxes of both operands.
     fn on_warpgroups(&self, kernel: Kernel, args: &Args, items: i32) -> Result<(), OpError> {
         let ([rows, columns], threads, shared) = self.choice.variant.tile();
-        let depth = args.depth as u64;
-        let a = self.boxes(&args.a, self.stored[0], [depth, rows as u64])?;
-        let b = self.boxes(&args.b, self.stored[1], [depth, columns as u64])?;
+        let boxes = |operand: Operand, stored, tile| -> Result<EncodedMap, OpError> {
+            let Operand { data: at, stride, extent } = operand;
+            let side = Side { at, stride: stride as u64, extent: extent as u64, stored };
+            side.boxes(self.op, self.cuda, [args.depth as usize, tile])
+        };
+        let a = boxes(args.a, self.stored[0], rows)?;
+        let b = boxes(args.b, self.stored[1], columns)?;
         let blocks = [self.cuda.driver().multiprocessors().min(items as u32), 1, 1];
         let arguments = [bytes_of(args), bytes_of(&a), bytes_of(&b)];
         Ok(self.cuda.launch(kernel, Grid { blocks, threads, shared }, &arguments)?)
-    }
-
-    /// How an operand is fetched, whose tiles are `side` wide.
-    fn boxes(&self, x: &Operand, stored: Stored, [depth, side]: [u64; 2]) -> Result<EncodedMap, OpError> {
-        if !x.data.0.is_multiple_of(16) {
-            let reason =
-                format!("an operand begins at {:#x}: on this GPU at a multiple of 16 bytes", x.data.0);
-            return Err(OpError::Argument { op: self.op, reason });
-        }
-        let (extent, shape) = match stored {
-            Stored::Along => ([depth, x.extent as u64], [STEP, side as u32]),
-            Stored::Across => ([x.extent as u64, depth], [STEP; 2]),
-        };
-        let stride = [2 * x.stride as u64];
-        let map = TensorMap {
-            at: x.data,
-            extent: &extent,
-            stride: &stride,
-            shape: &shape,
-            swizzle: Swizzle::Bytes128,
-        };
-        Ok(self.cuda.driver().tensor_map(&map).map_err(DeviceError::from)?)
     }
 
     fn check(&self, out: &ViewMut<'_>) -> Result<(), OpError> {

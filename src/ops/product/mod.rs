@@ -15,7 +15,7 @@
 //! of 8 elements, `kernels/product.cu` states the order, of which the same holds.
 
 mod launch;
-mod variant;
+pub(in crate::ops) mod variant;
 mod work;
 
 use super::{Leaves, OpError, Write, expect_dims, expect_dtype};

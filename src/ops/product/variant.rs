@@ -4,14 +4,14 @@ use crate::device::Cuda;
 use crate::tensor::DType;
 
 /// Depth that is summed from zero: `product::LEAF` of `kernels/product.cuh`.
-pub(super) const LEAF: usize = 1024;
+pub(in crate::ops) const LEAF: usize = 1024;
 
 /// Blocks that keep every SM of a large GPU busy: fewer are split over leaves, or take smaller tiles.
 const BUSY: usize = 264;
 
 /// A line of the table in `kernels/product.cu`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Variant {
+pub(in crate::ops) enum Variant {
     Large,
     Medium,
     Few64,
@@ -31,10 +31,10 @@ pub(super) struct Choice {
 
 /// Sides of c and depth.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Extents {
-    pub(super) rows: usize,
-    pub(super) columns: usize,
-    pub(super) depth: usize,
+pub(in crate::ops) struct Extents {
+    pub(in crate::ops) rows: usize,
+    pub(in crate::ops) columns: usize,
+    pub(in crate::ops) depth: usize,
 }
 
 impl Extents {
@@ -45,7 +45,7 @@ impl Extents {
 
 impl Variant {
     /// Rows and columns of c in a tile, threads, and bytes of shared memory.
-    pub(super) fn tile(self) -> ([usize; 2], u32, u32) {
+    pub(in crate::ops) fn tile(self) -> ([usize; 2], u32, u32) {
         match self {
             Self::Large => ([128, 128], 256, 98_304),
             Self::Medium | Self::Few64 => ([64, 64], 128, 65_536),
@@ -57,19 +57,19 @@ impl Variant {
         }
     }
 
-    pub(super) fn tiles(self, sides: Extents) -> usize {
+    pub(in crate::ops) fn tiles(self, sides: Extents) -> usize {
         let ([m, n], ..) = self.tile();
         sides.rows.div_ceil(m) * sides.columns.div_ceil(n)
     }
 
     /// Counters of a tile: one for a block, or one for each warp that multiplies.
-    pub(super) fn tickets(self) -> usize {
+    pub(in crate::ops) fn tickets(self) -> usize {
         let (_, threads, _) = self.tile();
         if self.by_warpgroups() { (threads as usize - 128) / 32 } else { 1 }
     }
 
     /// Whether weights stand on the mma's M, and c is turned.
-    pub(super) fn turns(self) -> bool {
+    pub(in crate::ops) fn turns(self) -> bool {
         matches!(self, Self::Few64 | Self::Few16 | Self::FewGroups)
     }
 
@@ -96,7 +96,7 @@ impl Variant {
 }
 
 /// Whether a device's products run on warpgroups: all of them, or none.
-pub(super) fn on_warpgroups(cuda: &Cuda) -> bool {
+pub(in crate::ops) fn on_warpgroups(cuda: &Cuda) -> bool {
     cuda.capability()[0] == 9
 }
 
