@@ -13,39 +13,9 @@
 // keys ascending in mma steps of 16, from zero; dk and dv over readers ascending, their queries, heads of the group, in mma
 // steps of 16 rows, from zero, a reader's rows in tiles of R counted from its own start. p and ds are rounded to bf16.
 // Source: FlashAttention-2, https://arxiv.org/abs/2307.08691, algorithm 2; here dq has a pass of its own, for fixed sums.
-#include "attention.cuh"
+#include "attention_backward.cuh"
 
 namespace attention {
-
-struct QueryItem {
-  uint32_t row, queries; // packed rows
-  uint32_t start;        // position of the first query
-  uint32_t map;          // where the span's keys begin in `map`
-};
-struct KeyItem {
-  uint32_t row, keys;   // packed rows
-  uint32_t start;       // position of the first key
-  uint32_t first, last; // readers
-};
-struct Reader {
-  uint32_t row, queries; // packed rows
-  uint32_t start;        // position of the first query
-};
-struct BackwardArgs {
-  const bf16 *dout, *q, *k, *v, *out;
-  const float* lse;
-  float4* statistics; // [N, H]: -lse in powers of 2, Σ dout out, two zeros
-  bf16 *dq, *dk, *dv;
-  const QueryItem* query_items;
-  const KeyItem* key_items;
-  const Reader* readers;
-  const uint32_t* map;
-  int32_t rows; // N H
-  int32_t heads, kv_heads;
-  float scale;
-};
-static_assert(sizeof(QueryItem) == 16 && sizeof(KeyItem) == 20 && sizeof(Reader) == 12);
-static_assert(sizeof(BackwardArgs) == 128 && offsetof(BackwardArgs, rows) == 112);
 
 template <int D> DEV void statistics(const BackwardArgs& args) {
   constexpr int LANES = D / 8;
@@ -153,37 +123,7 @@ template <int D> struct KeyTile {
   using Keys = SwizzledTile<KEYS, D>;
   static constexpr int STAGE = 2 * Rows::ELEMENTS + ROWS * 8; // elements: queries, dout, statistics
 
-  // The tiles of rows that read the keys, ascending.
-  struct Steps {
-    const Reader* readers;
-    uint32_t first_key, next, last;
-    int group;
-    Reader reader;
-    uint32_t from; // first query of the tile, counted from the reader's first
-
-    DEV Steps(const BackwardArgs& args, const KeyItem& item, int group)
-        : readers(args.readers), first_key(item.start), next(item.first), last(item.last), group(group), reader{}, from(0) {
-      open();
-    }
-    DEV uint32_t step() const { return ROWS / group; }
-    DEV bool any() const { return from < reader.queries; }
-    // Goes to the next reader's first tile that sees a key.
-    DEV void open() {
-      while (!any() && next < last) {
-        reader = readers[next++];
-        from = first_key > reader.start ? (first_key - reader.start) / step() * step() : 0;
-      }
-    }
-    DEV void advance() {
-      from += step();
-      open();
-    }
-    DEV TileRows rows(int heads, int first_head) const {
-      const uint32_t queries = min(step(), reader.queries - from);
-      return {(int)(reader.row + from), (int)queries * group, heads, first_head, group};
-    }
-    DEV int start() const { return reader.start + from; }
-  };
+  using Steps = attention::Steps<ROWS>;
 
   const BackwardArgs& args;
   const KeyItem item;

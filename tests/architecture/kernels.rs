@@ -6,7 +6,7 @@ use crate::rules::{Breach, File};
 const FIELDS: [&str; 6] = ["Equation", "Shapes", "Traffic", "Launch", "Writes", "Source"];
 
 /// The wrappers: only here stands inline PTX.
-const WRAPPERS: [&str; 5] = ["async_copy", "tensor_core", "barrier", "tma", "wgmma"];
+const WRAPPERS: [&str; 6] = ["async_copy", "barrier", "exponential", "tensor_core", "tma", "wgmma"];
 
 /// Headers that may say what a line is on the GPU and what on the CPU.
 const TWO_BODIED: [&str; 2] = ["kernel", "warp"];
@@ -52,7 +52,7 @@ fn line_rule(stem: &str, code: &str) -> Option<&'static str> {
     let holds = |word: &str| code.split(|c: char| !c.is_alphanumeric() && c != '_').any(|part| part == word);
     if holds("asm") && !is_wrapper {
         return Some(
-            "inline PTX stands in the wrappers of async_copy, tensor_core, barrier, tma and wgmma.cuh",
+            "inline PTX stands in the wrappers of async_copy, barrier, exponential, tensor_core, tma and wgmma.cuh",
         );
     }
     if code.trim_start().starts_with("#if") && stem != "kernel" {

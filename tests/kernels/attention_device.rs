@@ -105,13 +105,13 @@ fn the_tolerance_notices_a_lost_key_and_a_lost_query() {
 
 #[test]
 fn gradients_of_a_device_are_as_near_to_f64_as_the_plain_form() {
-    for schedule in SCHEDULES {
+    for (schedule, capability) in devices() {
         for case in cases() {
             let inputs = inputs(DType::BF16, &case);
             let values = backward(&stream(1), DType::F64, &case, &inputs);
             let terms = plain::backward::<f64>(&case, &inputs, true);
             let plain = plain::backward::<f32>(&case, &inputs, false);
-            let got = backward(&on_cpu::stream(schedule), DType::BF16, &case, &inputs);
+            let got = backward(&on_cpu::stream_of(schedule, capability), DType::BF16, &case, &inputs);
             for ((got, plain), (values, terms)) in
                 got.into_iter().zip(plain).zip(values.into_iter().zip(terms))
             {
@@ -246,10 +246,13 @@ fn no_neighbour_in_packed_rows_reaches_a_sequence_on_a_device() {
 
 #[test]
 fn neighbours_change_no_bit_of_a_devices_gradients() {
-    let stream = on_cpu::stream(2);
+    CAPABILITIES.into_iter().for_each(|capability| hold_beside_neighbours(&on_cpu::stream_of(2, capability)));
+}
+
+fn hold_beside_neighbours(stream: &Stream) {
     let alone = cases().remove(4);
     let own = inputs(DType::BF16, &alone);
-    let expected = backward(&stream, DType::BF16, &alone, &own).map(|x| bits(&x));
+    let expected = backward(stream, DType::BF16, &alone, &own).map(|x| bits(&x));
     let shift = |span: &(usize, Option<usize>)| (span.0, span.1.map(|parent| parent + 1));
     let mut packed = alone.clone();
     packed.spans =
@@ -267,7 +270,7 @@ fn neighbours_change_no_bit_of_a_devices_gradients() {
         out: beside(&own.out, wide),
         lse: beside(&own.lse, alone.heads),
     };
-    let got = backward(&stream, DType::BF16, &packed, &around);
+    let got = backward(stream, DType::BF16, &packed, &around);
     for ((got, expected), row) in got.iter().zip(&expected).zip([wide, narrow, narrow]) {
         assert!(bits(&got[13 * row..got.len() - 5 * row]) == *expected);
     }

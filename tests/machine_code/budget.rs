@@ -32,17 +32,21 @@ const NARROW: [(&str, &str); 5] = [
     ("rms_norm_gain_sums_f32", "adds a few rows of partial sums, one column a thread"),
 ];
 /// Stems whose kernels multiply matrices.
-const TENSOR: [&str; 5] =
-    ["attention_backward", "attention_forward", "attention_forward_wgmma", "head", "product"];
-/// Stems whose kernels on warpgroup tensor cores are fed by bulk copies.
-const BULK: [&str; 1] = ["attention_forward_wgmma"];
+const TENSOR: [&str; 6] = [
+    "attention_backward",
+    "attention_backward_wgmma",
+    "attention_forward",
+    "attention_forward_wgmma",
+    "head",
+    "product",
+];
 /// Their kernels that do not, and why.
 const SCALAR: [(&str, &str); 2] = [
     ("attention_backward_bf16_statistics", "sums dout out along rows"),
     ("head_narrow_bf16", "rounds the scores' gradient"),
 ];
 /// Stems whose kernels for warpgroups are fed by bulk copies of boxes.
-const FED: [&str; 2] = ["head", "product"];
+const FED: [&str; 3] = ["attention_forward_wgmma", "head", "product"];
 /// Kernels with local memory: bytes of a thread at most, and what they cost.
 const LOCAL: [(&str, u32, &str); 0] = [];
 
@@ -87,9 +91,6 @@ fn breaches(stem: &str, kernel: &str, target: &str, code: &Code) -> Vec<String> 
         (true, _) => code.count(&["HGMMA"], ""),
         (false, _) => code.count(&["HMMA"], ""),
     };
-    if BULK.contains(&stem) && target == "sm_90a" && code.count(&["UTMALDG"], "") == 0 {
-        found.push("no bulk copy".into());
-    }
     if TENSOR.contains(&stem) && !excused(&SCALAR) && tensor == 0 {
         found.push("no tensor-core instruction".into());
     }

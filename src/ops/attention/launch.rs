@@ -5,9 +5,9 @@ use bytemuck::{Pod, Zeroable, bytes_of};
 use super::super::kv_append::{BLOCK, PoolShape};
 use super::super::{OpError, expect_dtype};
 use super::checks::Shape;
-use super::variant::{Core, Form, Variant, size_index};
+use super::variant::{BackwardVariant, Core, Form, Variant};
 use super::{Backward, Keys, Span, layout};
-use crate::device::{Address, Cuda, DeviceError, EncodedMap, Grid, Kernel, Swizzle, TensorMap};
+use crate::device::{Address, Cuda, DeviceError, EncodedMap, Grid, Swizzle, TensorMap};
 use crate::tensor::{DType, View, ViewMut};
 
 /// `attention::ForwardArgs` of `kernels/attention_forward.cuh`.
@@ -30,7 +30,7 @@ struct ForwardArgs {
 }
 const _: () = assert!(size_of::<ForwardArgs>() == 88 && offset_of!(ForwardArgs, heads) == 72);
 
-/// `attention::BackwardArgs` of `kernels/attention_backward.cu`.
+/// `attention::BackwardArgs` of `kernels/attention_backward.cuh`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 struct BackwardArgs {
@@ -196,19 +196,29 @@ impl Launch<'_> {
         [dq, dk, dv]: [ViewMut<'_>; 3],
     ) -> Result<(), OpError> {
         let Shape { n, heads, group, d, .. } = self.shape;
-        let (query_rows, key_rows) = (64, if d < 128 { 64 } else { 32 });
-        self.check(inputs.q.dtype(), key_rows)?;
-        let layout = layout::Backward::of(inputs.spans, query_rows / group);
+        let variant = BackwardVariant { core: Core::of(self.cuda, d), d };
+        self.check(inputs.q.dtype(), variant.readers())?;
+        let layout = layout::Backward::of(inputs.spans, [variant.tile() / group, variant.tile()]);
         if n == 0 {
             return Ok(());
         }
         let args = self.backward_args(inputs, [dq, dk, dv], &layout)?;
-        let [statistics, queries, keys] = backward_kernels(d);
-        let launch = |kernel, grid| self.cuda.launch(kernel, grid, &[bytes_of(&args)]);
-        launch(statistics, Grid::row((n * heads).div_ceil(2048 / d), 256))?;
-        launch(queries, self.grid(layout.query_items.len(), 128, 768 * d))?;
-        let shared = 256 * d + key_rows * (8 * d + 32);
-        Ok(launch(keys, self.grid(layout.key_items.len(), 128, shared))?)
+        let [statistics, queries, keys] = variant.kernels();
+        let launch = |kernel, grid, maps: &[EncodedMap]| {
+            let arguments: Vec<&[u8]> =
+                [bytes_of(&args)].into_iter().chain(maps.iter().map(bytes_of)).collect();
+            self.cuda.launch(kernel, grid, &arguments)
+        };
+        let [of_queries, of_keys] = variant.shared();
+        let maps = match variant.core {
+            Core::Warp => Vec::new(),
+            Core::Warpgroup => {
+                self.key_maps(Keys::Packed { k: inputs.k, v: inputs.v }, [args.k, args.v])?.to_vec()
+            }
+        };
+        launch(statistics, Grid::row((n * heads).div_ceil(2048 / d), 256), &[])?;
+        launch(queries, self.grid(layout.query_items.len(), variant.threads(), of_queries), &maps)?;
+        Ok(launch(keys, self.grid(layout.key_items.len(), variant.threads(), of_keys), &[])?)
     }
 
     fn backward_args(
@@ -257,29 +267,4 @@ impl Launch<'_> {
             scale,
         })
     }
-}
-
-/// In the order of their launches.
-fn backward_kernels(d: usize) -> [Kernel; 3] {
-    let names = [
-        [
-            "attention_backward_bf16_statistics_d16",
-            "attention_backward_bf16_statistics_d32",
-            "attention_backward_bf16_statistics_d64",
-            "attention_backward_bf16_statistics_d128",
-        ],
-        [
-            "attention_backward_bf16_queries_d16",
-            "attention_backward_bf16_queries_d32",
-            "attention_backward_bf16_queries_d64",
-            "attention_backward_bf16_queries_d128",
-        ],
-        [
-            "attention_backward_bf16_keys_d16",
-            "attention_backward_bf16_keys_d32",
-            "attention_backward_bf16_keys_d64",
-            "attention_backward_bf16_keys_d128",
-        ],
-    ];
-    names.map(|names| Kernel { stem: "attention_backward", name: names[size_index(d)] })
 }

@@ -3,9 +3,6 @@
 use super::super::kv_append::BLOCK;
 use super::{CHUNK, Source, Span};
 
-/// Keys of a tile of the backward pass: `attention::KEYS`.
-const KEYS: usize = 64;
-
 /// What the launch of a forward pass goes by.
 #[derive(Debug, Default)]
 pub(super) struct Forward {
@@ -21,7 +18,7 @@ pub(super) struct Forward {
 #[derive(Debug, Default)]
 pub(super) struct Backward {
     /// `attention::QueryItem`s, the longest first.
-    pub(super) query_items: Vec<[u32; 4]>,
+    pub(super) query_items: Vec<[u32; 5]>,
     /// `attention::KeyItem`s.
     pub(super) key_items: Vec<[u32; 5]>,
     /// `attention::Reader`s.
@@ -92,12 +89,12 @@ impl Forward {
 }
 
 impl Backward {
-    /// Tiles of `queries` queries.
-    pub(super) fn of(spans: &[Span], queries: usize) -> Self {
+    /// Tiles of `queries` queries, and tiles of `keys` keys.
+    pub(super) fn of(spans: &[Span], [queries, keys]: [usize; 2]) -> Self {
         let (map, starts) = key_map(spans);
         let mut layout = Self { map, ..Self::default() };
         for (index, (span, map)) in spans.iter().zip(starts).enumerate() {
-            let item = |tile: Tile| [tile.row, tile.queries, tile.start, tile.map].map(word);
+            let item = |tile: Tile| [tile.row, tile.queries, tile.start, tile.end, tile.map].map(word);
             layout.query_items.extend(tiles(span, map, queries).map(item));
             let first = layout.readers.len();
             let reads = |reader: &usize| continues(spans, *reader, index);
@@ -105,7 +102,7 @@ impl Backward {
             layout.readers.extend((index..spans.len()).filter(reads).map(|i| reader(&spans[i])));
             let last = layout.readers.len();
             layout.key_items.extend(
-                tiles(span, 0, KEYS).map(|tile| [tile.row, tile.queries, tile.start, first, last].map(word)),
+                tiles(span, 0, keys).map(|tile| [tile.row, tile.queries, tile.start, first, last].map(word)),
             );
         }
         layout.query_items.sort_by_key(|item| std::cmp::Reverse(item[1] + item[2]));

@@ -123,7 +123,73 @@ impl Variant {
     }
 }
 
+/// The kernels of a backward pass.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct BackwardVariant {
+    pub(super) core: Core,
+    pub(super) d: usize,
+}
+
+impl BackwardVariant {
+    /// Statistics, queries and keys: in the order of their launches.
+    pub(super) fn kernels(self) -> [Kernel; 3] {
+        let statistics = [
+            "attention_backward_bf16_statistics_d16",
+            "attention_backward_bf16_statistics_d32",
+            "attention_backward_bf16_statistics_d64",
+            "attention_backward_bf16_statistics_d128",
+        ];
+        let of_warps = [
+            ["attention_backward_bf16_queries_d16", "attention_backward_bf16_keys_d16"],
+            ["attention_backward_bf16_queries_d32", "attention_backward_bf16_keys_d32"],
+            ["attention_backward_bf16_queries_d64", "attention_backward_bf16_keys_d64"],
+            ["attention_backward_bf16_queries_d128", "attention_backward_bf16_keys_d128"],
+        ];
+        let of_warpgroups = [
+            ["attention_backward_bf16_queries_d64_wgmma", "attention_backward_bf16_keys_d64_wgmma"],
+            ["attention_backward_bf16_queries_d128_wgmma", "attention_backward_bf16_keys_d128_wgmma"],
+        ];
+        let size = size_index(self.d);
+        let (stem, [queries, keys]) = match self.core {
+            Core::Warp => ("attention_backward", of_warps[size]),
+            Core::Warpgroup => ("attention_backward_wgmma", of_warpgroups[size - 2]),
+        };
+        [("attention_backward", statistics[size]), (stem, queries), (stem, keys)]
+            .map(|(stem, name)| Kernel { stem, name })
+    }
+
+    /// Rows of a tile of queries, and keys of a tile of keys.
+    pub(super) fn tile(self) -> usize {
+        if self.core == Core::Warpgroup && self.d == 128 { 128 } else { 64 }
+    }
+
+    /// Rows of a tile that reads keys.
+    pub(super) fn readers(self) -> usize {
+        if self.core == Core::Warp && self.d == 128 { 32 } else { 64 }
+    }
+
+    /// Of queries and of keys.
+    pub(super) fn threads(self) -> usize {
+        match self.core {
+            Core::Warp => 128,
+            Core::Warpgroup => 2 * self.tile() + 128,
+        }
+    }
+
+    /// Bytes: of queries, a tile of q and of dout, and two of keys and of values; of keys, a tile of k and of v, and two or four
+    /// of rows' q, dout and statistics.
+    pub(super) fn shared(self) -> [usize; 2] {
+        let Self { core, d } = self;
+        match core {
+            Core::Warp => [4 * d * 64 + 8 * d * 64, 4 * d * 64 + 2 * self.readers() * (4 * d + 16)],
+            Core::Warpgroup => {
+                [4 * d * self.tile() + 8 * d * 128, 4 * d * self.tile() + 4 * 64 * (4 * d + 16)]
+            }
+        }
+    }
+}
+
 /// Which of the kernels for 16, 32, 64 and 128 dims.
-pub(super) fn size_index(d: usize) -> usize {
+fn size_index(d: usize) -> usize {
     d.trailing_zeros() as usize - 4
 }
