@@ -77,7 +77,7 @@ template <int D, int UNIT, Source S> struct Unit {
     for (int half = 0; half < UNIT; half += KEYS) {
       const int first = unit + half;
       if (first < end) rows.seek(first);
-      const bool even = first < end && rows.even(first, end);
+      const bool even = rows.even(first, end); // a position that is sought no more lies behind the last run, too
       if (lane_id() == 0) mbar_arrive_expect_tx(full, even ? KEYS * D * 2 : 0);
       if (!even) {
         copy_rows(to, half, from, rows, first, end);

@@ -27,6 +27,7 @@ fn cases() -> Vec<Case> {
         case(7, 1, 64, &[(131, None), (33, Some(0))]),
         case(5, 1, 128, &[(31, None), (257, None), (33, Some(1)), (1, Some(1)), (1, None)]),
         case(2, 2, 64, &[(397, None)]),
+        case(2, 1, 128, &[(192, None), (64, None)]),
     ]
 }
 

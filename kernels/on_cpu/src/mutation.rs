@@ -34,8 +34,16 @@ const ORDERING: [&str; 17] = [
 const BOUNDS: [(&str, &str); 4] = [(" < ", " <= "), (" <= ", " < "), (" > ", " >= "), (" >= ", " > ")];
 
 /// Headers that hold one wrapper after another: what they mean is the self-test's to check.
-const WRAPPERS: [&str; 7] =
-    ["kernel.cuh", "vector.cuh", "async_copy.cuh", "tensor_core.cuh", "barrier.cuh", "tma.cuh", "wgmma.cuh"];
+const WRAPPERS: [&str; 8] = [
+    "kernel.cuh",
+    "vector.cuh",
+    "async_copy.cuh",
+    "exponential.cuh",
+    "tensor_core.cuh",
+    "barrier.cuh",
+    "tma.cuh",
+    "wgmma.cuh",
+];
 
 /// The folder of the kernels that this crate was built with.
 #[must_use]

@@ -19,7 +19,7 @@ pub(super) struct Forward {
 pub(super) struct Backward {
     /// `attention::QueryItem`s, the longest first.
     pub(super) query_items: Vec<[u32; 5]>,
-    /// `attention::KeyItem`s.
+    /// `attention::KeyItem`s, those with the most readers' queries first.
     pub(super) key_items: Vec<[u32; 5]>,
     /// `attention::Reader`s.
     pub(super) readers: Vec<[u32; 3]>,
@@ -106,6 +106,12 @@ impl Backward {
             );
         }
         layout.query_items.sort_by_key(|item| std::cmp::Reverse(item[1] + item[2]));
+        let readers = &layout.readers;
+        let queries = |&[_, _, position, first, last]: &[u32; 5]| -> u32 {
+            let seeing = |&[_, queries, start]: &[u32; 3]| start + queries - start.max(position);
+            readers[first as usize..last as usize].iter().map(seeing).sum()
+        };
+        layout.key_items.sort_by_cached_key(|item| std::cmp::Reverse(queries(item)));
         layout
     }
 }
