@@ -16,6 +16,11 @@ DEV float2 unpack_bf16(uint32_t bits) {
   return __bfloat1622float2(pair);
 }
 
+// The lowest bytes of four words, `a`'s lowest.
+DEV uint32_t pack_bytes(uint32_t a, uint32_t b, uint32_t c, uint32_t d) {
+  return (a & 255u) | (b & 255u) << 8 | (c & 255u) << 16 | d << 24;
+}
+
 DEV void unpack_8(uint4 bits, float (&x)[8]) {
   const uint32_t pairs[4] = {bits.x, bits.y, bits.z, bits.w};
 #pragma unroll

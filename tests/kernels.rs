@@ -3,6 +3,7 @@
 
 mod kernels {
     mod adamw;
+    mod adamw_8bit;
     mod attention;
     mod attention_bits;
     mod attention_device;

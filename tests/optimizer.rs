@@ -21,7 +21,7 @@ impl Held {
 
     fn param(&mut self) -> Param<'_> {
         let [w, g, m, v] = &mut self.0;
-        Param { w: w.view_mut(), g: g.view(), m: m.view_mut(), v: v.view_mut(), master: None }
+        Param { w: w.view_mut(), g: g.view(), m: m.view_mut(), v: v.view_mut(), scales: None, master: None }
     }
 
     fn values(&self) -> Vec<Vec<f64>> {
@@ -116,7 +116,8 @@ fn settings_out_of_range_are_refused_by_name() {
 fn every_state_dtype_is_checked() {
     let mut w = Tensor::zeros(DType::BF16, dims![N: 2]);
     let [g, mut m, mut v] = [(); 3].map(|()| Tensor::zeros(DType::BF16, dims![N: 2]));
-    let param = Param { w: w.view_mut(), g: g.view(), m: m.view_mut(), v: v.view_mut(), master: None };
+    let param =
+        Param { w: w.view_mut(), g: g.view(), m: m.view_mut(), v: v.view_mut(), scales: None, master: None };
     let parameters = [Parameter { name: "w", param, decay: Decay::Yes, rounding: Rounding::Nearest }];
     assert!(update(&stream(), &config(), 1, parameters).is_err());
 }

@@ -155,6 +155,7 @@ impl TrainStep {
                 g: g.view(),
                 m: m.view_mut(),
                 v: v.view_mut(),
+                scales: None,
                 master: masters.next().filter(|_| !id.is_vector()).map(|(_, tensor)| tensor.view_mut()),
             },
             decay: if id.is_vector() { Decay::No } else { Decay::Yes },

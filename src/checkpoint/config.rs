@@ -80,7 +80,7 @@ pub(super) fn end_tokens(generation: Option<&Value>, config: &Value) -> Vec<u32>
 pub(super) fn with_dtype(config: &Value, dtype: DType) -> Value {
     let name = match dtype {
         DType::F64 => "float64",
-        DType::F32 | DType::U32 => "float32",
+        DType::F32 | DType::U32 | DType::U8 => "float32",
         DType::BF16 => "bfloat16",
     };
     let mut config = config.clone();

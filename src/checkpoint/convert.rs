@@ -71,11 +71,13 @@ fn bf16_from(x: f64) -> bf16 {
 /// Converts the bytes of one stored tensor into `out`; the caller has compared the shapes.
 pub(super) fn convert(bytes: &[u8], stored: Stored, out: ViewMut<'_>, scan: Scan) -> Result<(), Fault> {
     match (stored, out.dtype()) {
-        (Stored::U32, DType::U32) => out.write_bytes(|out| {
+        (Stored::U32, DType::U32) | (Stored::U8, DType::U8) => out.write_bytes(|out| {
             out.copy_from_slice(bytes);
             Ok(())
         }),
-        (_, DType::U32) => Err(Fault::StoredAs { found: stored, expected: Stored::U32 }),
+        (_, asked @ (DType::U32 | DType::U8)) => {
+            Err(Fault::StoredAs { found: stored, expected: asked.into() })
+        }
         (_, dtype @ DType::F64) => out.write_bytes(|out| from::<f64>(bytes, stored, out, dtype, scan)),
         (_, dtype @ DType::F32) => out.write_bytes(|out| from::<f32>(bytes, stored, out, dtype, scan)),
         (_, dtype @ DType::BF16) => out.write_bytes(|out| from::<bf16>(bytes, stored, out, dtype, scan)),
@@ -95,7 +97,7 @@ fn from<T: Value>(
         Stored::F32 => cast::<f32, T>(bytes, out, scan),
         Stored::BF16 => cast::<bf16, T>(bytes, out, scan),
         Stored::F16 => cast::<f16, T>(bytes, out, scan),
-        Stored::U32 => Err(Fault::StoredAs { found: stored, expected: dtype.into() }),
+        Stored::U32 | Stored::U8 => Err(Fault::StoredAs { found: stored, expected: dtype.into() }),
     }
 }
 

@@ -79,7 +79,7 @@ pub enum CheckpointError {
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum Fault {
     /// A dtype that this program does not read.
-    #[error("dtype `{0}` is not read here (F64, F32, BF16, F16, U32 are)")]
+    #[error("dtype `{0}` is not read here (F64, F32, BF16, F16, U32, U8 are)")]
     Dtype(String),
     /// Floats where integers should be, or the other way round, or not the exact dtype of a training state.
     #[error("stored as {found:?}, expected {expected:?}")]

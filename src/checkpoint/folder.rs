@@ -126,8 +126,9 @@ impl ModelFolder {
         for Expected { name, dims } in expected {
             let shard = self.shard(name)?;
             shard.check_shape(name, *dims)?;
-            if shard.entry(name)?.stored == Stored::U32 {
-                return Err(shard.fault(name, Fault::StoredAs { found: Stored::U32, expected: Stored::F32 }));
+            let found = shard.entry(name)?.stored;
+            if !found.is_float() {
+                return Err(shard.fault(name, Fault::StoredAs { found, expected: Stored::F32 }));
             }
         }
         let known: BTreeSet<&str> = expected.iter().map(|e| e.name.as_str()).collect();

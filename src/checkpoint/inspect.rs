@@ -50,7 +50,7 @@ pub fn inspect(folder: &Path) -> Result<u64, CheckpointError> {
             let (found, expected) = (entry.shape.clone(), format!("{:?}, the weight's", weight.shape));
             return Err(shard.fault(name, Fault::Shape { found, expected }));
         }
-        if entry.stored != Stored::U32 {
+        if entry.stored.is_float() {
             values(shard, entry, Scan::Finite).map_err(|fault| shard.fault(name, fault))?;
         }
     }
@@ -95,7 +95,7 @@ fn between(
     let size = x.stored.size();
     let differing = p.chunks(size).zip(q.chunks(size)).filter(|(p, q)| p != q).count();
     let largest = match x.stored {
-        Stored::U32 => None,
+        stored if !stored.is_float() => None,
         _ => {
             let read =
                 |shard: &Shard, entry| values(shard, entry, Scan::Skip).map_err(|f| shard.fault(name, f));

@@ -13,6 +13,8 @@ pub enum Stored {
     F16,
     /// Unsigned 32-bit integer: ids and counters of a training state.
     U32,
+    /// Byte: codes of a training state.
+    U8,
 }
 
 impl Stored {
@@ -22,6 +24,7 @@ impl Stored {
             Self::F64 => 8,
             Self::F32 | Self::U32 => 4,
             Self::BF16 | Self::F16 => 2,
+            Self::U8 => 1,
         }
     }
 
@@ -33,12 +36,19 @@ impl Stored {
             Self::BF16 => "BF16",
             Self::F16 => "F16",
             Self::U32 => "U32",
+            Self::U8 => "U8",
         }
     }
 
     /// The dtype of this name in a safetensors header, if it is one of these.
     pub fn from_name(name: &str) -> Option<Self> {
-        [Self::F64, Self::F32, Self::BF16, Self::F16, Self::U32].into_iter().find(|s| s.name() == name)
+        let all = [Self::F64, Self::F32, Self::BF16, Self::F16, Self::U32, Self::U8];
+        all.into_iter().find(|s| s.name() == name)
+    }
+
+    /// Whether it is a number with a fraction, and not an id or a code.
+    pub const fn is_float(self) -> bool {
+        !matches!(self, Self::U32 | Self::U8)
     }
 }
 
@@ -49,6 +59,7 @@ impl From<DType> for Stored {
             DType::F32 => Self::F32,
             DType::BF16 => Self::BF16,
             DType::U32 => Self::U32,
+            DType::U8 => Self::U8,
         }
     }
 }

@@ -1,6 +1,6 @@
 use serde::{Deserialize, Serialize};
 
-use super::{OptimizerError, Schedule, WeightRounding};
+use super::{Moments, OptimizerError, Schedule, WeightRounding};
 
 /// Settings of AdamW, the clip and the schedule.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -21,6 +21,9 @@ pub struct OptimizerConfig {
     /// How weights become bf16: `nearest` (default: of a master copy in f32) or `stochastic` (without one; torchao's
     /// `bf16_stochastic_round`). Both phases of a run round alike.
     pub rounding: WeightRounding,
+    /// How the two moments are kept: `f32` (default) or `8-bit` (bitsandbytes' and torchao's AdamW8bit; Dettmers et al., arXiv
+    /// 2110.02861). The same in both phases of a run.
+    pub moments: Moments,
     /// How the learning rate changes.
     pub schedule: Schedule,
 }
@@ -35,6 +38,7 @@ impl Default for OptimizerConfig {
             weight_decay: 0.0,
             max_norm: 1.0,
             rounding: WeightRounding::default(),
+            moments: Moments::default(),
             schedule: Schedule::default(),
         }
     }

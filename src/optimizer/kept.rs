@@ -12,11 +12,25 @@ pub enum WeightRounding {
     Stochastic,
 }
 
+/// How the two moments of a matrix are kept. Those of gains and biases, which are few, are always in the dtype of sums.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Moments {
+    /// In the dtype of sums: 8 bytes a parameter.
+    #[default]
+    #[serde(rename = "f32")]
+    Wide,
+    /// In codes of 8 bits with a scale for each block of 256 ([`codes`](crate::ops::adamw::codes)): 2.03 bytes a parameter.
+    #[serde(rename = "8-bit")]
+    EightBit,
+}
+
 /// What an optimizer keeps from update to update, of all parameters alike: it settles what memory they take.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Kept {
     /// How weights become bf16.
     pub rounding: WeightRounding,
+    /// How moments are kept.
+    pub moments: Moments,
     /// Seed of the run, for what is drawn.
     pub seed: u64,
 }

@@ -8,7 +8,7 @@ mod update;
 use crate::ops::OpError;
 
 pub use config::OptimizerConfig;
-pub use kept::{Kept, WeightRounding};
+pub use kept::{Kept, Moments, WeightRounding};
 pub use schedule::{Schedule, Shape};
 pub use update::{Decay, Measure, Parameter, Update, update};
 

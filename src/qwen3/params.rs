@@ -176,7 +176,23 @@ impl Params {
     /// # Errors
     /// When the arena is full.
     pub fn like(&self, dtype: DType, arena: &mut Arena) -> Result<Self, ArenaError> {
-        Self::build(self.iter().map(|(id, tensor)| (id, dtype, tensor.dims())), arena)
+        self.beside(arena, |_, _, dims| Some((dtype, dims)))
+    }
+
+    /// A tensor beside each for which `of`, given dtype and dims, says others.
+    ///
+    /// # Errors
+    /// When the arena is full.
+    pub fn beside(
+        &self,
+        arena: &mut Arena,
+        of: impl Fn(ParamId, DType, Dims) -> Option<(DType, Dims)>,
+    ) -> Result<Self, ArenaError> {
+        let all = self.iter().filter_map(|(id, tensor)| {
+            let (dtype, dims) = of(id, tensor.dtype(), tensor.dims())?;
+            Some((id, dtype, dims))
+        });
+        Self::build(all, arena)
     }
 
     /// As many tensors of the same shapes and dtypes: another state of these.

@@ -17,7 +17,7 @@ pub enum Axis {
     L,
     G,
     R,
-    /// KV blocks.
+    /// Blocks of KV, or of elements that share a scale.
     Blocks,
     /// The two halves K and V of a KV block.
     Pair,

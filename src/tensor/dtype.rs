@@ -17,6 +17,8 @@ pub enum DType {
     BF16,
     /// Token ids, positions, slots.
     U32,
+    /// Codes that stand for numbers: an optimizer's 8-bit moments.
+    U8,
 }
 
 impl DType {
@@ -26,6 +28,7 @@ impl DType {
             Self::F64 => 8,
             Self::F32 | Self::U32 => 4,
             Self::BF16 => 2,
+            Self::U8 => 1,
         }
     }
 
@@ -35,6 +38,7 @@ impl DType {
             Self::F64 => Self::F64,
             Self::F32 | Self::BF16 => Self::F32,
             Self::U32 => Self::U32,
+            Self::U8 => Self::U8,
         }
     }
 }

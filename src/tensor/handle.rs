@@ -177,6 +177,11 @@ impl<'a> View<'a> {
         typed(self.dtype, DType::U32, self.memory.host(), self.dims.count())
     }
 
+    /// Codes, inside a host body.
+    pub fn codes(self) -> &'a [u8] {
+        typed(self.dtype, DType::U8, self.memory.host(), self.dims.count())
+    }
+
     /// The raw bytes, for files.
     pub fn host_bytes(self) -> &'a [u8] {
         &self.memory.host()[..self.dims.count() * self.dtype.size()]
@@ -285,6 +290,11 @@ impl<'a> ViewMut<'a> {
     /// Token ids, positions or slots, inside a host body.
     pub fn ids_mut(self) -> &'a mut [u32] {
         typed_mut(self.dtype, DType::U32, self.memory.host(), self.dims.count())
+    }
+
+    /// Codes, inside a host body.
+    pub fn codes_mut(self) -> &'a mut [u8] {
+        typed_mut(self.dtype, DType::U8, self.memory.host(), self.dims.count())
     }
 
     /// The raw bytes, for files.

@@ -48,6 +48,7 @@ macro_rules! with_float {
                 $body
             }
             $crate::tensor::DType::U32 => panic!("u32 is no floating-point dtype"),
+            $crate::tensor::DType::U8 => panic!("u8 is no floating-point dtype"),
         }
     };
 }

@@ -7,7 +7,7 @@ impl TrainConfig {
     /// What the optimizers of both phases keep.
     pub fn kept(&self) -> Kept {
         let optimizer = if self.rl.steps > 0 { &self.rl.optimizer } else { &self.sft.optimizer };
-        Kept { rounding: optimizer.rounding, seed: self.seed }
+        Kept { rounding: optimizer.rounding, moments: optimizer.moments, seed: self.seed }
     }
 
     /// Both phases share what is kept, and only bf16 is rounded.
@@ -16,9 +16,14 @@ impl TrainConfig {
             Err(TrainError::Config { setting: setting.into(), reason: reason.into() })
         };
         let (sft, rl) = (&self.sft.optimizer, &self.rl.optimizer);
-        if self.sft.steps > 0 && self.rl.steps > 0 && sft.rounding != rl.rounding {
-            let reason = "differs from rl.optimizer.rounding: both phases round the same weights alike";
-            return refuse("sft.optimizer.rounding", reason);
+        let both = self.sft.steps > 0 && self.rl.steps > 0;
+        for (setting, alike) in
+            [("rounding", sft.rounding == rl.rounding), ("moments", sft.moments == rl.moments)]
+        {
+            if both && !alike {
+                let reason = format!("differs from rl.optimizer.{setting}: both phases share what is kept");
+                return refuse(&format!("sft.optimizer.{setting}"), &reason);
+            }
         }
         if self.kept().rounding == WeightRounding::Stochastic && self.model.dtype != ModelDtype::Bf16 {
             return refuse(

@@ -11,7 +11,7 @@ use crate::small_run::{Ear, Small, config, setup, state, unbroken};
 
 const MIB: usize = 1 << 20;
 
-fn plan(changes: &str) -> Plan {
+pub(crate) fn plan(changes: &str) -> Plan {
     let (device, config) = (Device::open(DeviceChoice::Cpu, 1).unwrap(), config(changes));
     device.clone().enter(|| Run::new(&config, setup(), Stream::new(device), Clock(|| 0.0)).unwrap().plan())
 }

@@ -32,7 +32,7 @@ fn run(dtype: DType, threads: usize, n: usize) -> [Vec<f64>; 3] {
     let mut w = Output::holding(dtype, &stored_numbers(dtype, 1, n), dims![N: n]);
     let [mut m, mut v] = [(); 2].map(|()| Output::holding(sum, &vec![0.0; n], dims![N: n]));
     for count in 1..=3 {
-        let param = Param { w: w.view(), g: g.view(), m: m.view(), v: v.view(), master: None };
+        let param = Param { w: w.view(), g: g.view(), m: m.view(), v: v.view(), scales: None, master: None };
         step(&stream(threads), param, &settings(count)).unwrap();
     }
     [w, m, v].map(|output| output.values())
@@ -110,7 +110,7 @@ fn a_master_copy_keeps_steps_too_small_for_the_weights() {
         let [mut m, mut v] = [(); 2].map(|()| Output::holding(DType::F32, &vec![0.0; n], dims![N: n]));
         for step_of in 1..=1_000 {
             let master = with_master.then(|| master.view());
-            let param = Param { w: w.view(), g: g.view(), m: m.view(), v: v.view(), master };
+            let param = Param { w: w.view(), g: g.view(), m: m.view(), v: v.view(), scales: None, master };
             step(&stream(1), param, &AdamW { step: step_of, ..tiny }).unwrap();
         }
         [w.values(), master.values()]
@@ -127,7 +127,7 @@ fn small_step(dtype: DType, threads: usize, key: Key, n: usize) -> Vec<f64> {
     let g = tensor(DType::F32, &ones, dims![N: n]);
     let mut w = Output::holding(dtype, &ones, dims![N: n]);
     let [mut m, mut v] = [(); 2].map(|()| Output::holding(DType::F32, &vec![0.0; n], dims![N: n]));
-    let param = Param { w: w.view(), g: g.view(), m: m.view(), v: v.view(), master: None };
+    let param = Param { w: w.view(), g: g.view(), m: m.view(), v: v.view(), scales: None, master: None };
     let settings = AdamW { lr: 0.001, weight_decay: 0.0, rounding: Rounding::Stochastic(key), ..settings(1) };
     step(&stream(threads), param, &settings).unwrap();
     w.values()
@@ -164,7 +164,7 @@ fn a_gradient_of_another_size_or_a_zeroth_step_is_refused() {
     let (short, fitting) =
         (tensor(DType::F32, &[0.0; 3], dims![N: 3]), tensor(DType::F32, &[0.0; 4], dims![N: 4]));
     for (g, count) in [(&short, 1), (&fitting, 0)] {
-        let param = Param { w: w.view(), g: g.view(), m: m.view(), v: v.view(), master: None };
+        let param = Param { w: w.view(), g: g.view(), m: m.view(), v: v.view(), scales: None, master: None };
         assert!(step(&stream(1), param, &settings(count)).is_err());
     }
 }
@@ -218,7 +218,7 @@ fn two_steps(stream: &Stream, kept: Kept, n: usize) -> [Vec<u64>; 4] {
             _ => Rounding::Nearest,
         };
         let master = (kept == Kept::Master).then(|| master.view());
-        let param = Param { w: w.view(), g: g.view(), m: m.view(), v: v.view(), master };
+        let param = Param { w: w.view(), g: g.view(), m: m.view(), v: v.view(), scales: None, master };
         step(stream, param, &AdamW { rounding, ..settings(count) }).unwrap();
     }
     [w, m, v, master].map(|output| bits(&output.values()))

@@ -14,7 +14,7 @@ fn unit(dtype: DType) -> f64 {
         DType::F64 => 2f64.powi(-53),
         DType::F32 => 2f64.powi(-24),
         DType::BF16 => 2f64.powi(-8),
-        DType::U32 => panic!("ids are not rounded"),
+        DType::U32 | DType::U8 => panic!("ids and codes are not rounded"),
     }
 }
 

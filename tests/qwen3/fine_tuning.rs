@@ -103,7 +103,14 @@ fn train(golden: &Golden, dtype: DType) -> Run {
         let tensors = model.params.iter_mut().zip(gradients.iter()).zip(moments).zip(&names);
         let parameters = tensors.map(|((((id, w), (_, g)), ((_, m), (_, v))), name)| Parameter {
             name,
-            param: Param { w: w.view_mut(), g: g.view(), m: m.view_mut(), v: v.view_mut(), master: None },
+            param: Param {
+                w: w.view_mut(),
+                g: g.view(),
+                m: m.view_mut(),
+                v: v.view_mut(),
+                scales: None,
+                master: None,
+            },
             decay: if id.is_vector() { Decay::No } else { Decay::Yes },
             rounding: Rounding::Nearest,
         });

@@ -13,13 +13,15 @@ use std::sync::OnceLock;
 
 use super::TrainError;
 use crate::device::{DeviceError, Stream, range};
+use crate::dims;
 use crate::grpo::{self, LossConfig, Measured, Packed, Stored};
+use crate::ops::adamw::codes::BLOCK;
 use crate::ops::grpo_loss::{LossGradient, LossSums};
 use crate::ops::head::{self, Coefficients, HeadGradient, HeadInput, Logprobs, Lse, Scratch};
 use crate::ops::rows;
-use crate::optimizer::{Kept, WeightRounding};
+use crate::optimizer::{Kept, Moments, WeightRounding};
 use crate::qwen3::{self, Accumulate, BackwardPass, GradientSink, Model, ParamId, Params};
-use crate::tensor::{Arena, ArenaError, Tensor, View};
+use crate::tensor::{Arena, ArenaError, DType, Dims, Tensor, View};
 
 /// A model that learns: weights, the gradients of those that learn (of an adapter its factors alone), and the optimizer's moments.
 #[derive(Debug)]
@@ -30,6 +32,8 @@ pub struct Learner {
     pub model: Model,
     gradients: Params,
     moments: [Params; 2],
+    /// Of moments that are codes: a scale for each block of every matrix.
+    scales: Option<[Params; 2]>,
     kept: Kept,
     /// Weights in the accumulator's dtype, where storage is narrower and rounded to the nearest.
     master: Option<Params>,
@@ -39,6 +43,39 @@ pub struct Learner {
     base: OnceLock<String>,
     /// Optimizer updates so far: the version of the weights.
     pub version: u64,
+}
+
+/// Both moments, and their scales where they are codes.
+fn moments(
+    learns: &Params,
+    kept: Moments,
+    arena: &mut Arena,
+) -> Result<([Params; 2], Option<[Params; 2]>), ArenaError> {
+    let codes = |id: ParamId| kept == Moments::EightBit && !id.is_vector();
+    let moment =
+        |id, dtype: DType, dims| Some((if codes(id) { DType::U8 } else { dtype.accumulator() }, dims));
+    let moments = [learns.beside(arena, moment)?, learns.beside(arena, moment)?];
+    if kept == Moments::Wide {
+        return Ok((moments, None));
+    }
+    let scale = |id, dtype: DType, dims: Dims| {
+        codes(id).then(|| (dtype.accumulator(), dims![Blocks: dims.count().div_ceil(BLOCK)]))
+    };
+    Ok((moments, Some([learns.beside(arena, scale)?, learns.beside(arena, scale)?])))
+}
+
+/// What a checkpoint calls the sets of the state: what stands before and after a parameter's name.
+const SETS: [[&str; 2]; 6] = [
+    ["first.", ""],
+    ["second.", ""],
+    ["first.", ".scales"],
+    ["second.", ".scales"],
+    ["master.", ""],
+    ["reference.", ""],
+];
+
+fn stored_as([before, after]: [&str; 2], id: ParamId) -> String {
+    format!("{before}{}{after}", id.name())
 }
 
 /// What a micro-batch is trained towards.
@@ -61,15 +98,16 @@ impl Learner {
     /// # Errors
     /// When the arena is full.
     pub fn new(stream: Stream, model: Model, kept: Kept, arena: &mut Arena) -> Result<Self, ArenaError> {
-        let sums = model.dtype.accumulator();
-        let mut params = || model.learns().like(sums, arena);
-        let (gradients, moments) = (params()?, [params()?, params()?]);
+        let (learns, sums) = (model.learns(), model.dtype.accumulator());
+        let gradients = learns.like(sums, arena)?;
+        let (moments, scales) = moments(learns, kept.moments, arena)?;
         let nearest = kept.rounding == WeightRounding::Nearest;
-        let master = (nearest && model.dtype != sums).then(params).transpose()?;
+        let master = (nearest && model.dtype != sums).then(|| learns.like(sums, arena)).transpose()?;
         let mut learner = Self {
             stream,
             gradients,
             moments,
+            scales,
             kept,
             master,
             reference: None,
@@ -118,30 +156,31 @@ impl Learner {
     /// # Errors
     /// When the device refuses.
     pub fn reset_moments(&mut self) -> Result<(), DeviceError> {
-        self.moments.iter_mut().try_for_each(Params::zero)
+        let scales = self.scales.iter_mut().flatten();
+        self.moments.iter_mut().chain(scales).try_for_each(Params::zero)
     }
 
     /// Everything that a resumed run needs bit for bit, under the names it is stored by.
     pub fn state(&self) -> impl Iterator<Item = (String, &Tensor)> {
         let [first, second] = self.moments.each_ref().map(Some);
-        let (master, reference) = (self.master.as_ref(), self.reference.as_ref());
-        let sets = [("first", first), ("second", second), ("master", master), ("reference", reference)];
-        sets.into_iter().flat_map(|(kind, params)| {
-            params
-                .into_iter()
-                .flat_map(move |p| p.iter().map(move |(id, t)| (format!("{kind}.{}", id.name()), t)))
+        let [first_scales, second_scales] =
+            self.scales.as_ref().map_or([None; 2], |scales| scales.each_ref().map(Some));
+        let sets =
+            [first, second, first_scales, second_scales, self.master.as_ref(), self.reference.as_ref()];
+        SETS.into_iter().zip(sets).flat_map(|(set, params)| {
+            params.into_iter().flat_map(move |p| p.iter().map(move |(id, t)| (stored_as(set, id), t)))
         })
     }
 
     /// The same, for reading back.
     pub fn state_mut(&mut self) -> impl Iterator<Item = (String, &mut Tensor)> {
         let [first, second] = self.moments.each_mut().map(Some);
-        let (master, reference) = (self.master.as_mut(), self.reference.as_mut());
-        let sets = [("first", first), ("second", second), ("master", master), ("reference", reference)];
-        sets.into_iter().flat_map(|(kind, params)| {
-            params
-                .into_iter()
-                .flat_map(move |p| p.iter_mut().map(move |(id, t)| (format!("{kind}.{}", id.name()), t)))
+        let [first_scales, second_scales] =
+            self.scales.as_mut().map_or([None, None], |scales| scales.each_mut().map(Some));
+        let sets =
+            [first, second, first_scales, second_scales, self.master.as_mut(), self.reference.as_mut()];
+        SETS.into_iter().zip(sets).flat_map(|(set, params)| {
+            params.into_iter().flat_map(move |p| p.iter_mut().map(move |(id, t)| (stored_as(set, id), t)))
         })
     }
 

@@ -4,6 +4,7 @@ use crate::ops::philox::Key;
 use crate::ops::{adamw, grad_norm};
 use crate::optimizer::{self, Decay, Kept, OptimizerConfig, Parameter, Update, WeightRounding};
 use crate::qwen3::Params;
+use crate::tensor::DType;
 use crate::trainer::{Gate, TrainError};
 
 impl Learner {
@@ -33,6 +34,7 @@ impl Learner {
         let mut masters: Vec<_> =
             self.master.iter_mut().flat_map(Params::iter_mut).map(|(_, t)| Some(t)).collect();
         masters.resize_with(self.gradients.iter().count(), || None);
+        let mut scales = self.scales.iter_mut().flat_map(|[m, v]| m.iter_mut().zip(v.iter_mut()));
         let names: Vec<String> = self.gradients.iter().map(|(id, _)| id.name()).collect();
         let tensors = self.model.learns_mut().iter_mut().zip(self.gradients.iter());
         let moments = first.iter_mut().zip(second.iter_mut()).zip(masters);
@@ -40,8 +42,10 @@ impl Learner {
         let parameters = tensors.zip(moments).zip(&names).zip(0..).map(
             |(((((id, w), (_, g)), (((_, m), (_, v)), master)), name), place)| {
                 let master = master.filter(|_| w.dtype() != g.dtype()).map(|t| t.view_mut());
-                let param =
-                    adamw::Param { w: w.view_mut(), g: g.view(), m: m.view_mut(), v: v.view_mut(), master };
+                let scales = if m.dtype() == DType::U8 { scales.next() } else { None };
+                let scales = scales.map(|((_, m), (_, v))| [m.view_mut(), v.view_mut()]);
+                let [m, v] = [m.view_mut(), v.view_mut()];
+                let param = adamw::Param { w: w.view_mut(), g: g.view(), m, v, scales, master };
                 let rounding = rounding(kept, next, place);
                 let decay = if id.is_vector() { Decay::No } else { Decay::Yes };
                 Parameter { name, param, decay, rounding }
@@ -56,11 +60,14 @@ impl Learner {
 
     /// The settings of an update are those that memory was carved by.
     fn expect_kept(&self, config: &OptimizerConfig) -> Result<(), TrainError> {
-        if config.rounding == self.kept.rounding {
-            return Ok(());
-        }
-        let reason = format!("{:?}, and the learner was made for {:?}", config.rounding, self.kept.rounding);
-        Err(TrainError::Config { setting: "optimizer.rounding".into(), reason })
+        let Kept { rounding, moments, .. } = self.kept;
+        let differing = match config {
+            config if config.rounding != rounding => "optimizer.rounding",
+            config if config.moments != moments => "optimizer.moments",
+            _ => return Ok(()),
+        };
+        let reason = format!("the memory was planned for {rounding:?} and {moments:?}");
+        Err(TrainError::Config { setting: differing.into(), reason })
     }
 
     /// Global norm of the step's gradients so far; NaN or infinite where one is.
@@ -78,7 +85,8 @@ impl Learner {
     /// When an operator refuses.
     pub fn first_not_finite(&self) -> Result<Option<String>, TrainError> {
         let weights = self.model.learns().iter().map(|(id, tensor)| (id.name(), tensor));
-        for (name, tensor) in self.state().chain(weights.filter(|_| self.master.is_none())) {
+        let numbers = self.state().filter(|(_, tensor)| tensor.dtype() != DType::U8);
+        for (name, tensor) in numbers.chain(weights.filter(|_| self.master.is_none())) {
             if !grad_norm::square_sum(&self.stream, tensor.view())?.is_finite() {
                 return Ok(Some(name));
             }
