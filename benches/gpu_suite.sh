@@ -1,11 +1,15 @@
 #!/usr/bin/env bash
-# What can only be known on a GPU, for a machine that has one and neither Rust nor nvcc.
+# What can only be known on a GPU, for a machine that has one and neither Rust nor nvcc. In this order:
 #
-#   benches/gpu_suite.sh pack     here: builds the program and the tests of the kernels, stripped, into target/gpu (carry it)
-#   benches/gpu_suite.sh check    there: every kernel case, sampling against training to the bit, a whole step, the demo
+#   benches/gpu_suite.sh pack      here: builds the program and the kernels' tests, stripped, into target/gpu (carry it)
+#   benches/gpu_suite.sh check     there: instructions, every kernel case, questions of bits, whole models, the demo, sanitizers
+#   benches/gpu_suite.sh bench     there: the device's limits, every kernel's share of them, a training step, decoding
+#   benches/gpu_suite.sh peers     there: the same shapes by torch and others, interleaved with ours
 #
-# check writes one JSON line a step to $OUT/gpu_check.jsonl (OUT: the current folder where unset) and goes on where it was
-# stopped: a step with a line is not repeated. It ends with 1 and their names where steps failed.
+# The last three end within eight minutes. Each writes one record, $OUT/gpu_<mode>.json (OUT: the current folder where unset), and
+# goes on where that, or the one carried in target/gpu, was stopped: what has a result is not repeated but by --again NAME;
+# --only NAME runs nothing else, --list names the steps. It ends with 1 and their names where steps failed or are left. Wheels in
+# .whl are installed into a folder of the run's own.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 packed=target/gpu
@@ -25,55 +29,12 @@ for line in map(json.loads, sys.stdin):
         print(line["executable"])')
         install -s "$built" "$packed/$name"
     done
+    git rev-parse HEAD >$packed/commit
     du -ch $packed/* | tail -n 1
 }
 
-# step NAME COMMAND...: runs it unless it has a line already; a line says how it ended, how long it took, its last words.
-step() {
-    local name=$1 begin=$SECONDS code=0
-    shift
-    grep -qs "\"step\": \"$name\"" "$record" && return
-    echo "== $name" >&2
-    timeout 420 "$@" >"$log" 2>&1 || code=$?
-    python3 - "$name" $code $((SECONDS - begin)) "$log" >>"$record" <<'PYTHON'
-import json, sys
-name, code, seconds, log = sys.argv[1:]
-words = open(log, errors="replace").read()[-4000:]
-print(json.dumps({"step": name, "exit": int(code), "seconds": int(seconds), "said": words}))
-PYTHON
-    tail -n 3 "$log" >&2
-}
-
-check() {
-    record=${OUT:-.}/gpu_check.jsonl
-    log=$(mktemp)
-    step device nvidia-smi --query-gpu=name,driver_version,clocks.sm,clocks.mem,temperature.gpu,power.draw --format=csv
-    step commit git rev-parse HEAD
-    step program $packed/patarm --version
-    for name in "${tests[@]}"; do
-        PATARM_TEST_DEVICE=0 step "$name" "$packed/$name" --test-threads 1
-    done
-    local run
-    run=$(mktemp -d)
-    step demo $packed/patarm train --device cuda --dtype bf16 --out "$run/demo" --sft.steps 120 --rl.steps 20 \
-        --evaluation.every 10 --evaluation.held_out_pairs 100 --evaluation.validation_pairs 40
-    if command -v compute-sanitizer >/dev/null; then
-        for tool in memcheck racecheck synccheck; do
-            PATARM_TEST_DEVICE=0 step sanitizer_$tool compute-sanitizer --tool $tool --error-exitcode 9 \
-                $packed/cuda_step --test-threads 1
-        done
-    else
-        step sanitizer echo "there is no compute-sanitizer on this machine"
-    fi
-    rm -rf "$run" "$log"
-    python3 - "$record" <<'PYTHON'
-import json, sys
-failed = [step["step"] for step in map(json.loads, open(sys.argv[1])) if step["exit"] != 0]
-sys.exit(f"failed: {', '.join(failed)}" if failed else 0)
-PYTHON
-}
-
 case ${1-} in
-pack | check) "$1" ;;
-*) sed -n '2,8s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
+pack) pack ;;
+check | bench | peers) exec python3 benches/gpu_suite.py "$@" ;;
+*) sed -n '2,13s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
 esac
