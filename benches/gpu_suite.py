@@ -171,7 +171,7 @@ PEERS = {
     "adamw_step": ["torch"],
     "rms_norm": ["compiled"],
     "swiglu": ["compiled"],
-    "head_gradient": ["torch", "liger"],
+    "head_gradient": ["products", "torch", "liger"],
     "head_token_logprob": ["torch", "trl"],
 }
 

@@ -13,8 +13,8 @@ mod train_step;
 
 pub use decode::{Decode, DecodeShape};
 pub use kernels::{
-    Bound, CaseRecord, Ceilings, Computer, Event, KernelOptions, KernelShapes, KernelsRecord, Matrix,
-    Measured, Multiplier, Outcome, Presence, Rate, Spread, kernels,
+    Beside, Bound, CaseRecord, Ceilings, Computer, Event, KernelOptions, KernelShapes, KernelsRecord, Matrix,
+    Measured, Multiplier, Outcome, Presence, Rate, Spread, Theirs, kernels,
 };
 pub use limits::Limits;
 pub use machine::{Machine, Program};

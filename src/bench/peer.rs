@@ -34,16 +34,21 @@ impl Peer {
 
     /// One repeat.
     pub(super) fn repeat(&mut self) -> Result<Repeat, BenchError> {
-        let input = self.input.as_mut().expect("open until dropped");
-        let asked = input.write_all(b"\n").and_then(|()| input.flush());
-        asked.map_err(|error| self.fail(&error.to_string()))?;
-        let mut line = self.line()?;
+        let mut line = self.answer("")?;
         let number =
             |key: &str| line[key].as_f64().ok_or_else(|| self.fail(&format!("no `{key}` in {line}")));
         let (seconds, tokens, load) = (number("seconds")?, number("tokens")? as usize, number("load")?);
         self.peak_bytes = self.peak_bytes.max(line["peak_bytes"].as_u64().unwrap_or(0));
         let more = line.as_object_mut().map(std::mem::take).unwrap_or_default();
         Ok(Repeat { seconds, tokens, load, limits: None, of_flops: None, of_read: None, more })
+    }
+
+    /// What it says to a line.
+    pub(super) fn answer(&mut self, line: &str) -> Result<Value, BenchError> {
+        let input = self.input.as_mut().expect("open until dropped");
+        let asked = writeln!(input, "{line}").and_then(|()| input.flush());
+        asked.map_err(|error| self.fail(&error.to_string()))?;
+        self.line()
     }
 
     fn line(&mut self) -> Result<Value, BenchError> {

@@ -7,7 +7,8 @@ use super::bench::read;
 use super::flags::device;
 use super::output::say;
 use crate::bench::{
-    self, Bound, CaseRecord, Ceilings, Event, KernelOptions, KernelShapes, KernelsRecord, Multiplier, Outcome,
+    self, Beside, Bound, CaseRecord, Ceilings, Event, KernelOptions, KernelShapes, KernelsRecord, Middle,
+    Multiplier, Outcome, Theirs,
 };
 use crate::device::{Device, DeviceChoice};
 use crate::qwen3::Config;
@@ -38,6 +39,10 @@ pub(super) struct Kernels {
     /// Host threads; 0: one per core.
     #[arg(long, default_value_t = 0)]
     threads: usize,
+    /// Command of a peer that does the cases it is told the names of, as benches/reference/kernels.py does; may be given more
+    /// than once. Each of its repeats follows one of ours.
+    #[arg(long, value_name = "COMMAND")]
+    peer: Vec<String>,
 }
 
 impl Kernels {
@@ -54,7 +59,8 @@ impl Kernels {
         } else {
             (KernelShapes::cpu(config), KernelOptions::cpu())
         };
-        let options = KernelOptions { repeats: self.repeats, filter: self.filter, ..options };
+        let options =
+            KernelOptions { repeats: self.repeats, filter: self.filter, peers: self.peer, ..options };
         let record = device.clone().enter(|| bench::kernels(&device, &shapes, &options, &mut watch))?;
         if record.cases.is_empty() {
             bail!("--filter {}: no case has a name that contains it", options.filter);
@@ -66,7 +72,10 @@ impl Kernels {
 fn watch(event: Event<'_>) {
     match event {
         Event::Ceilings(ceilings) => limits(ceilings),
-        Event::Case(case) => say(&line(case)),
+        Event::Case(case) => {
+            say(&line(case));
+            case.peers.iter().for_each(|peer| say(&beside(peer)));
+        }
     }
 }
 
@@ -118,5 +127,16 @@ fn line(case: &CaseRecord) -> String {
                 case.name
             )
         }
+    }
+}
+
+/// How a peer's seconds stand to ours.
+fn beside(peer: &Beside) -> String {
+    match &peer.theirs {
+        Theirs::Measured { seconds, ratio, .. } => {
+            let (us, Middle { median, low, high, .. }) = (seconds.median * 1e6, ratio);
+            format!("{us:>12.1} {median:>9.2} x ours ({low:.2} to {high:.2})  {}", peer.command)
+        }
+        Theirs::Absent { absent } => format!("{:>12} {absent}: {}", "absent", peer.command),
     }
 }

@@ -28,7 +28,15 @@ fn shapes() -> KernelShapes {
 
 fn options() -> KernelOptions {
     let filter = String::new();
-    KernelOptions { repeats: 3, warm_up: 1, filter, sweep: 4096, stream: 1 << 17, side: 64 }
+    KernelOptions {
+        repeats: 3,
+        warm_up: 1,
+        filter,
+        sweep: 4096,
+        stream: 1 << 17,
+        side: 64,
+        peers: Vec::new(),
+    }
 }
 
 fn harness() -> Device {

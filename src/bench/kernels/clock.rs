@@ -55,7 +55,16 @@ impl<'a> Clock<'a> {
     /// Seconds of one call of `work`.
     pub(super) fn spread(
         &mut self,
+        work: impl FnMut(&Stream) -> Result<(), OpError>,
+    ) -> Result<Spread, BenchError> {
+        self.interleaved(work, &mut |_| {})
+    }
+
+    /// The same; `after` hears the seconds of each repeat, and has the device until it returns.
+    pub(super) fn interleaved(
+        &mut self,
         mut work: impl FnMut(&Stream) -> Result<(), OpError>,
+        after: &mut dyn FnMut(f64),
     ) -> Result<Spread, BenchError> {
         for _ in 0..self.warm_up {
             work(self.stream)?;
@@ -63,7 +72,9 @@ impl<'a> Clock<'a> {
         let mut all = Vec::with_capacity(self.repeats);
         for _ in 0..self.repeats {
             self.sweep.zero()?;
-            all.push(seconds(self.stream, &mut work)?);
+            let seconds = seconds(self.stream, &mut work)?;
+            after(seconds);
+            all.push(seconds);
         }
         Ok(Spread::of(all))
     }

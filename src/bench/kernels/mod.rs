@@ -1,6 +1,7 @@
 //! Every operator on the shapes of a model, each beside the limit that binds it, which the same run measures first.
 
 mod attention;
+mod beside;
 mod case;
 mod ceilings;
 mod clock;
@@ -11,6 +12,7 @@ mod record;
 mod shapes;
 mod updates;
 
+pub use beside::{Beside, Theirs};
 pub use ceilings::{Ceilings, Matrix, Multiplier, Presence, Rate};
 pub use clock::Spread;
 pub use record::{Bound, CaseRecord, Computer, KernelsRecord, Measured, Outcome};
@@ -19,6 +21,7 @@ pub use shapes::KernelShapes;
 use super::machine::{Machine, Program, load};
 use super::{BenchError, gpus};
 use crate::device::{Device, Stream};
+use beside::Peers;
 use case::{Case, Traffic};
 use clock::Clock;
 
@@ -37,12 +40,22 @@ pub struct KernelOptions {
     pub stream: usize,
     /// Side of the square matrices of which the device's own product is measured.
     pub side: usize,
+    /// Commands of peers that answer to the names of cases (see `benches/reference/kernels.py`), run by `sh`.
+    pub peers: Vec<String>,
 }
 
 impl KernelOptions {
     /// For a GPU: no cache of one has an eighth of a gigabyte (2026).
     pub fn gpu() -> Self {
-        Self { repeats: 20, warm_up: 3, filter: String::new(), sweep: 512 << 20, stream: 4 << 30, side: 8192 }
+        Self {
+            repeats: 20,
+            warm_up: 3,
+            filter: String::new(),
+            sweep: 512 << 20,
+            stream: 4 << 30,
+            side: 8192,
+            peers: Vec::new(),
+        }
     }
 
     /// For a CPU.
@@ -61,14 +74,15 @@ pub fn kernels(
     options: &KernelOptions,
     watch: &mut dyn FnMut(Event<'_>),
 ) -> Result<KernelsRecord, BenchError> {
+    let mut peers = Peers::start(&options.peers)?;
     let (before, load_before, stream) = (gpus::asked(device), load(), Stream::new(device.clone()));
     let mut clock = Clock::new(&stream, options.sweep, (options.repeats, options.warm_up))?;
     let ceilings = Ceilings::measure(&mut clock, options, shapes.dtype)?;
     watch(Event::Ceilings(&ceilings));
     let mut cases = Vec::new();
     for case in all(shapes).into_iter().filter(|case| case.name.contains(&options.filter)) {
-        let outcome = run(&case, &mut clock, &ceilings)?;
-        cases.push(CaseRecord { name: case.name, work: case.work, outcome });
+        let outcome = run(&case, &mut clock, (&ceilings, &mut peers))?;
+        cases.push(CaseRecord { name: case.name, work: case.work, outcome, peers: peers.done() });
         watch(Event::Case(&cases[cases.len() - 1]));
     }
     Ok(KernelsRecord {
@@ -104,8 +118,15 @@ fn all(shapes: &KernelShapes) -> Vec<Case> {
     groups.into_iter().flatten().collect()
 }
 
-fn run(case: &Case, clock: &mut Clock<'_>, ceilings: &Ceilings) -> Result<Outcome, BenchError> {
-    let measured = case.ready(clock.stream).and_then(|repeat| clock.spread(repeat));
+fn run(
+    case: &Case,
+    clock: &mut Clock<'_>,
+    (ceilings, peers): (&Ceilings, &mut Peers),
+) -> Result<Outcome, BenchError> {
+    let measured = case.ready(clock.stream).and_then(|repeat| {
+        peers.prepare(&case.name);
+        clock.interleaved(repeat, &mut |seconds| peers.follow(&case.name, seconds))
+    });
     match measured {
         Ok(seconds) => Ok(Outcome::Measured(compared(case, seconds, ceilings))),
         Err(error) if error.is_memory() => {

@@ -1,7 +1,7 @@
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::{Ceilings, KernelShapes, Spread};
+use super::{Beside, Ceilings, KernelShapes, Spread};
 use crate::bench::{Machine, Program};
 use crate::ops::Work;
 
@@ -57,6 +57,9 @@ pub struct CaseRecord {
     /// How it went.
     #[serde(flatten)]
     pub outcome: Outcome,
+    /// The other sides.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub peers: Vec<Beside>,
 }
 
 /// How a case went.
