@@ -153,7 +153,7 @@ template <int D, int CONSUMERS> struct QueriesByWarpgroups {
 #pragma unroll
     for (int half = 0; half < 2; half++) {
       const int r = row + half * 8;
-      if (r < rows.count) store_row<D>(args.dq + rows.index(r) * D, dq, half, args.scale);
+      store_wide<D>(args.dq + rows.index(r) * D, r < rows.count, dq, half, args.scale);
     }
   }
 
@@ -314,10 +314,10 @@ template <int D, int CONSUMERS> struct KeysByWarpgroups {
 #pragma unroll
     for (int half = 0; half < 2; half++) {
       const int key = number * 64 + threadIdx.x % 128 / 32 * 16 + lane_id() / 4 + half * 8;
-      if (key >= (int)item().keys) continue;
+      const bool valid = key < (int)item().keys;
       const int64_t at = ((int64_t)(item().row + key) * args.kv_heads + blockIdx.y) * D;
-      store_row<D>(args.dk + at, dk, half, args.scale);
-      store_row<D>(args.dv + at, dv, half, 1.f);
+      store_wide<D>(args.dk + at, valid, dk, half, args.scale);
+      store_wide<D>(args.dv + at, valid, dv, half, 1.f);
     }
   }
 

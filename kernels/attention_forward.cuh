@@ -92,18 +92,4 @@ template <int COLUMNS> struct Sums {
   }
 };
 
-// Writes rows of a tile, `row` the warp's first, and columns of out from `column` on.
-template <int D, int COLUMNS>
-DEV void write_out(const ForwardArgs& args, const TileRows& rows, int row, int column, const Sums<COLUMNS>& sums) {
-  const int lane = lane_id();
-#pragma unroll
-  for (int half = 0; half < 2; half++) {
-    const int r = row + lane / 4 + half * 8;
-    if (r >= rows.count) continue;
-    const int64_t index = rows.index(r);
-    store_row<COLUMNS>(args.out + index * D + column, sums.o, half, 1.f / sums.l[half]);
-    if (lane % 4 == 0 && column == 0) args.lse[index] = fmaf(sums.m[half], args.scale, logf(sums.l[half]));
-  }
-}
-
 } // namespace attention

@@ -227,6 +227,18 @@ template <int D, int CONSUMERS, Source S> struct Warpgroups {
       return block.args.partial + slot(item, head, chunk) * Sums::NUMBERS * 128 + threadIdx.x % 128;
     }
 
+    // Writes 16 rows of a tile, `row` the first.
+    DEV void write(const TileRows& rows, int row, const Sums& sums) const {
+      const ForwardArgs& args = block.args;
+#pragma unroll
+      for (int half = 0; half < 2; half++) {
+        const int r = row + lane_id() / 4 + half * 8;
+        const int64_t index = rows.index(r);
+        store_wide<D>(args.out + index * D, r < rows.count, sums.o, half, 1.f / sums.l[half]);
+        if (r < rows.count && lane_id() % 4 == 0) args.lse[index] = fmaf(sums.m[half], args.scale, logf(sums.l[half]));
+      }
+    }
+
     DEV void tile(const Item& item, int head) {
       const ForwardArgs& args = block.args;
       const float log2_scale = args.scale * LOG2E;
@@ -254,7 +266,7 @@ template <int D, int CONSUMERS, Source S> struct Warpgroups {
         float* from = partial(item, head, 0);
         all.collect(from, 128, (seen(item) + CHUNK - 1) / CHUNK, partial(item, head, 1) - from, log2_scale);
       }
-      write_out<D>(args, block.rows(item, head), row, 0, all);
+      write(block.rows(item, head), row, all);
     }
   };
 

@@ -35,6 +35,29 @@ template <int D, int ROWS> struct Panels {
   }
 };
 
+// Stores one of a lane's two rows of sums, each times `by`, unless it is no row; negative zeros become positive. The four lanes
+// of a row trade what they hold of 32 neighbouring columns, so that each stores 16 bytes. All lanes come here.
+template <int D> DEV void store_wide(bf16* row, bool valid, const float (&sums)[D / 8][4], int half, float by) {
+  const int lane = lane_id() % 4;
+#pragma unroll
+  for (int j = 0; j < D / 8; j += 4) {
+    uint32_t held[4]; // of columns (j + i) 8 + lane 2; at the end of (j + lane) 8 + i 2
+#pragma unroll
+    for (int i = 0; i < 4; i++)
+      held[i] = pack_bf16(fmaf(sums[j + i][half * 2], by, 0.f), fmaf(sums[j + i][half * 2 + 1], by, 0.f));
+#pragma unroll
+    for (int step = 1; step < 4; step *= 2)
+#pragma unroll
+      for (int i = 0; i < 4; i++) {
+        if (i & step) continue;
+        const bool upper = lane & step;
+        const uint32_t got = __shfl_xor_sync(0xffffffffu, upper ? held[i] : held[i + step], step);
+        (upper ? held[i] : held[i + step]) = got;
+      }
+    if (valid) reinterpret_cast<uint4*>(row)[j + lane] = make_uint4(held[0], held[1], held[2], held[3]);
+  }
+}
+
 // A stage of a ring, and the parity of the round in which it comes next.
 template <int STAGES> struct Place {
   int stage = 0;
