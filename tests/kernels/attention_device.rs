@@ -208,8 +208,8 @@ fn hold_every_way(stream: &Stream, [heads, kv_heads, d, len]: [usize; 4]) {
     let rows = [0, 1, 62, 63, 64, 127, 128, 255, 256, 257, len - 2, len - 1].into_iter().filter(alone);
     let decoding: Vec<_> = rows.map(|row| row..row + 1).collect();
     let mixed = vec![3..70, 65..66, 100..102, 0..len];
-    let ends = [1, 70].map(|rows| vec![len - rows..len]);
-    for runs in [pieces(len), pieces(77), decoding, mixed].into_iter().chain(ends) {
+    let end = |rows: usize| std::iter::once(len - rows..len).collect::<Vec<_>>();
+    for runs in [pieces(len), pieces(77), decoding, mixed, end(1), end(70)] {
         let got = sequence.paged(stream, &runs);
         assert!(got == sequence.of(&expected, &runs), "{:?} in {runs:?}", sequence.case);
     }
