@@ -3,7 +3,7 @@
 use patarm::device::{Device, DeviceChoice, Stream};
 use patarm::dims;
 use patarm::ops::adamw::{AdamW, Param, Rounding, step};
-use patarm::optimizer::{Decay, OptimizerConfig, Parameter, Schedule, Update, update};
+use patarm::optimizer::{Decay, Measure, OptimizerConfig, Parameter, Schedule, Update, update, update_up_to};
 use patarm::tensor::{DType, Tensor};
 
 fn stream() -> Stream {
@@ -120,4 +120,22 @@ fn every_state_dtype_is_checked() {
         Param { w: w.view_mut(), g: g.view(), m: m.view_mut(), v: v.view_mut(), scales: None, master: None };
     let parameters = [Parameter { name: "w", param, decay: Decay::Yes, rounding: Rounding::Nearest }];
     assert!(update(&stream(), &config(), 1, parameters).is_err());
+}
+
+#[test]
+fn a_norm_above_the_limit_leaves_everything_untouched() {
+    for (limit, left_out) in [(4.9, true), (5.0, false)] {
+        let (mut matrix, mut gain) = (Held::new(1.0, &[3.0, 0.0]), Held::new(1.0, &[4.0]));
+        let before = [matrix.values(), gain.values()];
+        let parameters = [("matrix", &mut matrix), ("gain", &mut gain)].map(|(name, held)| Parameter {
+            name,
+            param: held.param(),
+            decay: Decay::Yes,
+            rounding: Rounding::Nearest,
+        });
+        let outcome = update_up_to(limit, &stream(), &config(), 1, parameters).expect("shapes fit");
+        let refused = Update::LeftOut { what: Measure::GradientNorm, value: 5.0, limit };
+        assert_eq!(outcome == refused, left_out, "{outcome:?}");
+        assert_eq!([matrix.values(), gain.values()] == before, left_out);
+    }
 }

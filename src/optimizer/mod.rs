@@ -10,7 +10,7 @@ use crate::ops::OpError;
 pub use config::OptimizerConfig;
 pub use kept::{Kept, Moments, WeightRounding};
 pub use schedule::{Schedule, Shape};
-pub use update::{Decay, Measure, Parameter, Update, update};
+pub use update::{Decay, Measure, Parameter, Update, update, update_up_to};
 
 /// Why an optimizer could not do its work.
 #[derive(Debug, thiserror::Error)]

@@ -86,15 +86,33 @@ pub fn update<'a>(
     step: u64,
     parameters: impl IntoIterator<Item = Parameter<'a>>,
 ) -> Result<Update, OptimizerError> {
+    update_up_to(f64::INFINITY, stream, config, step, parameters)
+}
+
+/// The same, left out where the norm is above `limit`. The norm is all that the host waits for.
+///
+/// # Errors
+/// When an operator refuses its arguments.
+pub fn update_up_to<'a>(
+    limit: f64,
+    stream: &Stream,
+    config: &OptimizerConfig,
+    step: u64,
+    parameters: impl IntoIterator<Item = Parameter<'a>>,
+) -> Result<Update, OptimizerError> {
     let parameters: Vec<_> = parameters.into_iter().collect();
+    let gradients: Vec<_> = parameters.iter().map(|parameter| parameter.param.g).collect();
     let mut squares = 0.0;
-    for parameter in &parameters {
-        squares += grad_norm::square_sum(stream, parameter.param.g)?;
+    for (sum, parameter) in grad_norm::square_sums(stream, &gradients)?.into_iter().zip(&parameters) {
+        squares += sum;
         if !f64::is_finite(squares) {
             return Ok(Update::Skipped { parameter: parameter.name.to_owned() });
         }
     }
     let norm = squares.sqrt();
+    if norm > limit {
+        return Ok(Update::LeftOut { what: Measure::GradientNorm, value: norm, limit });
+    }
     let factor = clip_factor(norm, config.max_norm);
     let lr = config.lr * config.schedule.factor(step);
     for Parameter { param, decay, rounding, .. } in parameters {

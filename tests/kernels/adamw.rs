@@ -1,7 +1,7 @@
 use patarm::device::Stream;
 use patarm::dims;
 use patarm::ops::adamw::{AdamW, Param, Rounding, step};
-use patarm::ops::grad_norm::square_sum;
+use patarm::ops::grad_norm::{square_sum, square_sums};
 use patarm::ops::philox::Key;
 use patarm::tensor::DType;
 
@@ -264,5 +264,29 @@ fn the_kernels_square_sum_shows_one_element_that_is_not_finite() {
             let g = tensor_on(&stream, DType::F32, &values, dims![N: 70_009]);
             assert!(!square_sum(&stream, g.view()).unwrap().is_finite());
         }
+    }
+}
+
+/// Sums of tensors of many sizes, one of them empty, together and each for itself.
+fn sums_of_many(stream: &Stream) -> [Vec<u64>; 2] {
+    let sizes =
+        [65_537, 0, 9, 200_007, 1, 65_536].into_iter().zip([DType::F32, DType::BF16].into_iter().cycle());
+    let tensor = |(n, dtype)| tensor_on(stream, dtype, &stored_numbers(dtype, 3, n), dims![N: n]);
+    let tensors: Vec<_> = sizes.map(tensor).collect();
+    let views: Vec<_> = tensors.iter().map(|tensor| tensor.view()).collect();
+    let each: Vec<f64> = views.iter().map(|view| square_sum(stream, *view).unwrap()).collect();
+    let before = on_cpu::downloads();
+    let together = square_sums(stream, &views).unwrap();
+    assert!(on_cpu::downloads() <= before + 1, "the host waits once");
+    [bits(&each), bits(&together)]
+}
+
+#[test]
+fn sums_of_many_tensors_are_those_of_each_and_are_waited_for_once() {
+    for stream in [stream(2), on_cpu::stream(0), on_cpu::stream(1)] {
+        let [each, together] = sums_of_many(&stream);
+        assert_eq!(each, together);
+        assert_eq!((together.len(), together[1]), (6, 0));
+        assert!(square_sums(&stream, &[]).unwrap().is_empty());
     }
 }

@@ -1,6 +1,7 @@
 //! A CUDA device whose kernels run on the CPU, every access checked: the driver under the launches of these tests. Where
 //! `PATARM_TEST_DEVICE` holds the index of a real one, the same tests run on that, with the same tolerances.
 
+use std::cell::Cell;
 use std::time::Instant;
 
 use patarm::device::{
@@ -28,6 +29,16 @@ pub(crate) fn cuda(schedule: u64, capability: [u32; 2], images: Images) -> Cuda 
     };
     let index = index.parse().expect("PATARM_TEST_DEVICE holds an index");
     Cuda::open_with(index, images).expect("PATARM_TEST_DEVICE names a GPU").limited_to(capability)
+}
+
+thread_local! {
+    static DOWNLOADS: Cell<usize> = const { Cell::new(0) };
+}
+
+/// How often this thread has waited for such a device and read from it.
+#[allow(dead_code, reason = "of the binaries that share this file one asks")]
+pub(crate) fn downloads() -> usize {
+    DOWNLOADS.get()
 }
 
 /// Beside what the harness checks, a kernel's ldmatrix has no bank conflict.
@@ -76,6 +87,7 @@ impl Driver for OnCpu {
     }
 
     fn download(&self, from: Address, to: &mut [u8]) -> Result<(), DriverError> {
+        DOWNLOADS.set(DOWNLOADS.get() + 1);
         on_cpu::download(to, from.0).map_err(said("downloading"))
     }
 

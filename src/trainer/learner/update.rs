@@ -23,11 +23,6 @@ impl Learner {
         if let Some(refused) = gate.refuses_loss(loss) {
             return Ok(refused);
         }
-        if gate.looks_at_norms()
-            && let Some(refused) = gate.refuses_norm(self.gradient_norm()?)
-        {
-            return Ok(refused);
-        }
         self.expect_kept(config)?;
         let config = &OptimizerConfig { max_norm: gate.max_norm(config.max_norm), ..*config };
         let [first, second] = &mut self.moments;
@@ -51,7 +46,7 @@ impl Learner {
                 Parameter { name, param, decay, rounding }
             },
         );
-        let update = optimizer::update(&self.stream, config, step, parameters)?;
+        let update = optimizer::update_up_to(gate.most_norm(), &self.stream, config, step, parameters)?;
         if matches!(update, Update::Applied { .. }) {
             self.version += 1;
         }
@@ -72,11 +67,9 @@ impl Learner {
 
     /// Global norm of the step's gradients so far; NaN or infinite where one is.
     pub(in crate::trainer) fn gradient_norm(&self) -> Result<f64, TrainError> {
-        let mut squares = 0.0;
-        for (_, gradient) in self.gradients.iter() {
-            squares += grad_norm::square_sum(&self.stream, gradient.view())?;
-        }
-        Ok(squares.sqrt())
+        let gradients: Vec<_> = self.gradients.iter().map(|(_, gradient)| gradient.view()).collect();
+        let squares = grad_norm::square_sums(&self.stream, &gradients)?.into_iter();
+        Ok(squares.fold(0.0, |sum, square| sum + square).sqrt())
     }
 
     /// The first tensor of weights or optimizer state that holds NaN or infinity, by its name in a checkpoint.
@@ -86,12 +79,10 @@ impl Learner {
     pub fn first_not_finite(&self) -> Result<Option<String>, TrainError> {
         let weights = self.model.learns().iter().map(|(id, tensor)| (id.name(), tensor));
         let numbers = self.state().filter(|(_, tensor)| tensor.dtype() != DType::U8);
-        for (name, tensor) in numbers.chain(weights.filter(|_| self.master.is_none())) {
-            if !grad_norm::square_sum(&self.stream, tensor.view())?.is_finite() {
-                return Ok(Some(name));
-            }
-        }
-        Ok(None)
+        let all = numbers.chain(weights.filter(|_| self.master.is_none()));
+        let (names, tensors): (Vec<_>, Vec<_>) = all.map(|(name, tensor)| (name, tensor.view())).unzip();
+        let squares = grad_norm::square_sums(&self.stream, &tensors)?;
+        Ok(names.into_iter().zip(squares).find(|(_, sum)| !sum.is_finite()).map(|(name, _)| name))
     }
 }
 
