@@ -18,8 +18,8 @@
 
 namespace product {
 
-// A tile of c of 64 rows a warpgroup. A thread's N / 2 sums and N / 2 totals are most of its registers: where they are more
-// than 168, which is what 384 threads can have alike, the fetching warpgroup gives its own away.
+// A tile of c of 64 rows a warpgroup. A thread's N / 2 sums and N / 2 totals are most of its registers. From 64 of each on 168,
+// which is what 384 threads can have alike, do not suffice beside what else it holds: the fetching warpgroup gives its own away.
 template <int WARPGROUPS_, int N_, int STAGES_> struct GroupShape {
   static constexpr int WARPGROUPS = WARPGROUPS_, M = 64 * WARPGROUPS, N = N_, STAGES = STAGES_;
   static constexpr int MULTIPLYING = 128 * WARPGROUPS, THREADS = 128 + MULTIPLYING, SUMS = N / 2;
@@ -75,7 +75,8 @@ template <class S, LeavesAre L> struct Items {
   int item, tile, first_leaf, last_leaf, m, n; // of the tile its first row and column
 
   DEV Items(const Args& args)
-      : args(args), tiles_m((int)((args.a.extent + S::M - 1) / S::M)), tiles_n((int)((args.b.extent + S::N - 1) / S::N)), item(blockIdx.x) {
+      : args(args), tiles_m((int)((args.a.extent + S::M - 1) / S::M)),
+        tiles_n((int)((args.b.extent + S::N - 1) / S::N)), item(blockIdx.x) {
     open();
   }
   DEV int tiles() const { return tiles_m * tiles_n; }
