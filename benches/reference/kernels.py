@@ -19,6 +19,17 @@ import torch.nn.functional as F
 
 WORST = 2**-6
 SWEEP = 512 << 20
+# What each does; nothing is done by another in its name.
+SERVES = {
+    "cudnn": ("attention_forward", "attention_backward"),
+    "flash": ("attention_forward", "attention_backward"),
+    "math": ("attention_forward", "attention_backward"),
+    "torch": ("product_forward", "product_backward_input", "product_backward_weight", "adamw_step", "head_token_logprob", "head_gradient"),
+    "compiled": ("rms_norm_forward", "rms_norm_backward", "swiglu_forward", "swiglu_backward"),
+    "products": ("head_gradient",),
+    "liger": ("head_gradient",),
+    "trl": ("head_token_logprob",),
+}
 # Sides of the shape that is checked, where the case's are larger.
 SMALL = {"T": 512, "N": 96, "M": 64, "V": 4096, "F": 768, "parameters": 1 << 16}
 
@@ -184,17 +195,15 @@ def build(by, name, device, largest=None):
     """The case's work and its float32 reference; sides no larger than `largest` says."""
     op, what, sides = parse(name)
     sides = {key: min(side, (largest or {}).get(key, side)) for key, side in sides.items()}
-    if op.startswith("attention_") and op != "attention_decode":
+    if op not in SERVES[by]:
+        raise NotImplementedError(f"{by} has nothing for {op}")
+    if op.startswith("attention"):
         return attention(by, device, op.endswith("backward"), sides)
-    if op.startswith("product_"):
+    if op.startswith("product"):
         return product(op, device, sides)
-    if op.startswith(("rms_norm_", "swiglu_")):
-        return elementwise(op, device, sides)
-    if op == "adamw_step":
-        return adamw(what, device, sides)
-    if op in ("head_token_logprob", "head_gradient"):
+    if op.startswith("head"):
         return head(by, op, device, sides)
-    raise NotImplementedError(f"{by} has nothing for {op}")
+    return adamw(what, device, sides) if op == "adamw_step" else elementwise(op, device, sides)
 
 
 def error_of(work, reference):
@@ -256,7 +265,7 @@ class Peer:
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--by", default="torch", choices=["torch", "cudnn", "flash", "math", "compiled", "products", "liger", "trl"])
+    parser.add_argument("--by", default="torch", choices=SERVES)
     parser.add_argument("--device", default="cuda", choices=["cuda", "cpu"])
     parser.add_argument("--warm-up", type=int, default=3)
     arguments = parser.parse_args()
