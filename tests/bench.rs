@@ -1,6 +1,6 @@
 //! Benchmarks measure real work, beside peers, and say so in a record.
 
-use patarm::bench::{self, DecodeShape, Options, Record, TrainShape};
+use patarm::bench::{self, DecodeShape, Multiplier, Options, Record, TrainShape};
 use patarm::device::{Device, DeviceChoice};
 use patarm::qwen3::{Config, Keep};
 use patarm::tensor::DType;
@@ -12,6 +12,7 @@ mod on_cpu;
 #[path = "bench"]
 mod measured {
     mod kernels;
+    mod selftest;
 }
 
 fn config() -> Config {
@@ -29,6 +30,11 @@ fn device() -> Device {
 /// A peer that takes a second for every ten tokens, whatever it is asked.
 fn peer() -> String {
     r#"echo '{"ready":{"peer":"slow"}}'; while read line; do echo '{"seconds":1,"tokens":10,"load":0,"peak_bytes":1}'; done"#.into()
+}
+
+/// A CUDA device whose kernels run on the CPU.
+fn emulated() -> Device {
+    on_cpu::stream(0).device().clone()
 }
 
 fn train(dtype: DType, options: &Options) -> Record {
@@ -49,7 +55,8 @@ fn a_measured_train_step_learns() {
 
 #[test]
 fn a_peer_is_compared_repeat_by_repeat() {
-    let record = train(DType::F32, &Options { repeats: 5, warm_up: 0, peers: vec![peer()] });
+    let record =
+        train(DType::F32, &Options { repeats: 5, warm_up: 0, peers: vec![peer()], ..Options::default() });
     let [slow] = &record.peers[..] else { panic!("one peer") };
     assert_eq!((slow.repeats.len(), record.repeats.len()), (5, 5));
     assert_eq!(slow.tokens_per_second.median, 10.0);
@@ -63,7 +70,7 @@ fn a_peer_is_compared_repeat_by_repeat() {
 #[test]
 fn a_peer_that_breaks_the_protocol_is_an_error() {
     for broken in ["true", "echo nonsense", r#"echo '{"ready":1}'; read line; echo '{"seconds":1}'"#] {
-        let options = Options { repeats: 1, warm_up: 0, peers: vec![broken.into()] };
+        let options = Options { repeats: 1, warm_up: 0, peers: vec![broken.into()], ..Options::default() };
         let shape = TrainShape {
             config: config(),
             dtype: DType::F32,
@@ -75,6 +82,23 @@ fn a_peer_that_breaks_the_protocol_is_an_error() {
         let error = bench::train_step(&device(), shape, &options, &mut |_, _| ()).expect_err("a broken peer");
         assert!(error.to_string().contains("peer"), "{error}");
     }
+}
+
+#[test]
+fn a_cuda_device_trains_and_decodes_beside_its_own_limits() {
+    let options = Options { repeats: 2, side: 64, ..Options::default() };
+    let (config, dtype) = (config(), DType::BF16);
+    let shape = TrainShape { config, dtype, sequences: 1, length: 12, keep: Keep::All, tile: 16 };
+    let record = bench::train_step(&emulated(), shape, &options, &mut |_, _| ()).expect("a record");
+    let losses: Vec<f64> = record.repeats.iter().map(|r| r.more["loss"].as_f64().expect("a loss")).collect();
+    assert!((losses[0] - (304f64).ln()).abs() < 0.2 && losses[1] < losses[0], "{losses:?}");
+    let limits = record.repeats[0].limits.expect("limits just before");
+    assert_eq!(limits.by, Multiplier::OwnProduct);
+    assert!(limits.flops > 0.0 && limits.read > 0.0);
+    assert_eq!(record.device.capability, Some([8, 0]));
+    let shape = DecodeShape { config: crate::config(), dtype, batch: 2, prompt: 9, steps: 3 };
+    let record = bench::decode(&emulated(), shape, &options, &mut |_, _| ()).expect("a record");
+    assert!(record.repeats.iter().all(|r| r.tokens == 6));
 }
 
 #[test]

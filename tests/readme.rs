@@ -101,6 +101,10 @@ fn benches() -> Vec<(String, Value)> {
     paths.iter().filter_map(record).collect()
 }
 
+fn is_of_kernels((_, record): &(String, Value)) -> bool {
+    record["what"] == "kernels"
+}
+
 fn speed(records: &[(String, Value)]) -> String {
     let Some((_, first)) = records.first() else { return String::new() };
     let range = |middle: &Value, factor: f64, digits: usize| {
@@ -126,6 +130,46 @@ fn speed(records: &[(String, Value)]) -> String {
     )
 }
 
+/// What the limits of a kernels record were measured by.
+fn limits(record: &Value) -> String {
+    let rate = |limit: &str, unit: f64| record["ceilings"][limit]["rate"].as_f64().unwrap_or(f64::NAN) / unit;
+    let by = match record["ceilings"]["matrix"]["by"].as_str() {
+        Some("cublas_lt") => "cuBLASLt",
+        Some("own_product") => "our own product, for there was no cuBLASLt",
+        _ => "registers",
+    };
+    format!(
+        "Limits of the same run: reading {:.0} GB/s, copying {:.0} GB/s, matrices {:.0} TFLOP/s ({by}).",
+        rate("read", 1e9),
+        rate("copy", 1e9),
+        rate("matrix", 1e12)
+    )
+}
+
+/// A table for each record of `patarm bench kernels`.
+fn kernels(records: &[(String, Value)]) -> String {
+    let one = |(name, record): &(String, Value)| {
+        let number = |case: &Value, key: &str, digits: usize| {
+            case[key].as_f64().map_or_else(|| "-".into(), |x| format!("{x:.digits$}"))
+        };
+        let row = |case: &Value| {
+            let name = format!("`{}`", case["name"].as_str().unwrap_or("?"));
+            let share = case["share"].as_f64();
+            let said = match (share, case["bytes_needed"].as_u64()) {
+                (Some(share), _) => format!("{share:.2} of {}", case["bound"].as_str().unwrap_or("?")),
+                (None, bytes) => format!("not run: {:.1} GB needed", bytes.unwrap_or(0) as f64 / 1e9),
+            };
+            vec![name, number(case, "gigabytes_per_second", 0), number(case, "teraflops", 1), said]
+        };
+        let rows: Vec<Vec<String>> = record["cases"].as_array().into_iter().flatten().map(row).collect();
+        let header = ["kernel", "GB/s", "TFLOP/s", "share of its limit"].map(str::to_owned);
+        let device = record["device"]["name"].as_str().unwrap_or("?");
+        let commit = record["program"]["commit"].as_str().unwrap_or("?");
+        format!("{name}, on {device} at commit {commit}. {}\n\n{}", limits(record), table(&header, &rows))
+    };
+    records.iter().map(one).collect::<Vec<_>>().join("\n")
+}
+
 /// `text` with everything between `<!-- generated: name -->` and `<!-- end -->` replaced.
 fn filled(text: &str, name: &str, content: &str) -> String {
     let open = format!("<!-- generated: {name} -->\n");
@@ -138,12 +182,16 @@ fn filled(text: &str, name: &str, content: &str) -> String {
 fn the_readmes_numbers_are_those_of_the_records() {
     let [records, smollm2] = RUNS.map(records);
     let readme = fs::read_to_string(at("README.md")).expect("there is a README");
-    let parts = [
+    let (of_kernels, of_work) = benches().into_iter().partition::<Vec<_>, _>(is_of_kernels);
+    let mut parts = vec![
         ("run", run(&records)),
         ("results", results("the embedded default", &records)),
         ("smollm2", results("SmolLM2-135M-Instruct on real pairs", &smollm2)),
-        ("speed", speed(&benches())),
+        ("speed", speed(&of_work)),
     ];
+    if !of_kernels.is_empty() {
+        parts.push(("kernels", kernels(&of_kernels)));
+    }
     let expected = parts.iter().fold(readme, |text, (name, part)| filled(&text, name, part));
     let picture = RunReport::picture(&records);
     if std::env::var_os("PATARM_WRITE_README").is_some() {
@@ -189,4 +237,23 @@ fn a_generated_part_is_replaced_and_the_rest_stays() {
         new,
         "a\n<!-- generated: x -->\nnew\n<!-- end -->\nb\n<!-- generated: y -->\nz\n<!-- end -->\n"
     );
+}
+
+#[test]
+fn a_record_of_kernels_becomes_a_table_of_shares() {
+    let record = serde_json::json!({
+        "what": "kernels", "device": {"name": "NVIDIA X"}, "program": {"commit": "abc"},
+        "ceilings": {"read": {"rate": 3.1e12}, "copy": {"rate": 3.0e12}, "matrix": {"rate": 7.9e14, "by": "cublas_lt"}},
+        "cases": [
+            {"name": "a/M=1", "gigabytes_per_second": 2800.4, "teraflops": 2.84, "bound": "read", "share": 0.903},
+            {"name": "b", "not_run": "why", "bytes_needed": 200_000_000_000u64},
+        ],
+    });
+    let records = [("h100".to_owned(), record)];
+    assert!(is_of_kernels(&records[0]));
+    let expected = "h100, on NVIDIA X at commit abc. Limits of the same run: reading 3100 GB/s, copying 3000 GB/s, matrices 790 \
+                    TFLOP/s (cuBLASLt).\n\n\
+                    | kernel | GB/s | TFLOP/s | share of its limit |\n|---|---|---|---|\n\
+                    | `a/M=1` | 2800 | 2.8 | 0.90 of read |\n| `b` | - | - | not run: 200.0 GB needed |\n";
+    assert_eq!(kernels(&records), expected);
 }

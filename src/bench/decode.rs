@@ -10,7 +10,7 @@ use crate::ops::kv_append::BLOCK;
 use crate::qwen3::{Config, Model};
 use crate::record::{Sampling, SeedKey};
 use crate::rollout::{Engine, Limits, Request};
-use crate::tensor::DType;
+use crate::tensor::{DType, View};
 use crate::tokenizer::TokenId;
 
 /// What is decoded.
@@ -98,8 +98,8 @@ impl Workload for Decode {
         self.shape.dtype
     }
 
-    fn weights(&self) -> Vec<&[u8]> {
-        self.model.params.iter().map(|(_, tensor)| tensor.view().host_bytes()).collect()
+    fn weights(&self) -> Vec<View<'_>> {
+        self.model.params.iter().map(|(_, tensor)| tensor.view()).collect()
     }
 
     fn flops(&self) -> f64 {

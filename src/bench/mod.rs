@@ -1,25 +1,28 @@
 //! Benchmarks: one optimizer step and cached decoding, each beside what the machine can do at most, measured in the same run, and
 //! interleaved with peers that speak the same protocol (`benches/reference`). The result is a record that says where it came from.
 
+mod computer;
 mod decode;
-mod gpus;
 mod kernels;
 mod limits;
 mod machine;
 mod peer;
 mod record;
 mod run;
+mod selftest;
 mod train_step;
 
+pub use computer::{Answers, Computer};
 pub use decode::{Decode, DecodeShape};
 pub use kernels::{
-    Beside, Bound, CaseRecord, Ceilings, Computer, Event, KernelOptions, KernelShapes, KernelsRecord, Matrix,
-    Measured, Multiplier, Outcome, Presence, Rate, Spread, Theirs, kernels,
+    Beside, Bound, CaseRecord, Ceilings, Event, KernelOptions, KernelShapes, KernelsRecord, Matrix, Measured,
+    Multiplier, Outcome, Presence, Rate, Spread, Theirs, kernels,
 };
 pub use limits::Limits;
 pub use machine::{Machine, Program};
 pub use record::{Middle, PeerRecord, Record, Repeat};
 pub use run::{Options, Workload, run};
+pub use selftest::{Breach, Effort, Exact, Finding, Fit, SelftestOptions, Verdict, fit, selftest};
 pub use train_step::{TrainShape, TrainStep};
 
 use crate::device::{Device, DeviceError};

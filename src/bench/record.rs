@@ -1,7 +1,7 @@
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::{Limits, Machine, Program};
+use super::{Computer, Limits, Machine, Program};
 
 /// One measured piece of work.
 #[derive(Clone, Debug, Serialize)]
@@ -61,6 +61,8 @@ pub struct Record {
     pub facts: Map<String, Value>,
     /// Where.
     pub machine: Machine,
+    /// The device that computed.
+    pub device: Computer,
     /// What was run.
     pub program: Program,
     /// Our repeats.

@@ -2,9 +2,9 @@ use serde_json::{Map, Value};
 
 use super::machine::{Machine, Program, load, peak_bytes};
 use super::peer::Peer;
-use super::{BenchError, Limits, Middle, PeerRecord, Record, Repeat};
+use super::{BenchError, Computer, Limits, Middle, PeerRecord, Record, Repeat, computer};
 use crate::device::Device;
-use crate::tensor::DType;
+use crate::tensor::{DType, View};
 
 /// Something that can be measured again and again.
 pub trait Workload {
@@ -16,8 +16,8 @@ pub trait Workload {
     fn device(&self) -> &Device;
     /// How weights are stored.
     fn dtype(&self) -> DType;
-    /// The weights that one step multiplies with, as bytes.
-    fn weights(&self) -> Vec<&[u8]>;
+    /// The weights that one step multiplies with.
+    fn weights(&self) -> Vec<View<'_>>;
     /// Floating-point operations that one repeat must do, recomputation not counted.
     fn flops(&self) -> f64;
     /// How often one repeat must read the weights at least.
@@ -36,13 +36,15 @@ pub struct Options {
     pub repeats: usize,
     /// Repeats before the first measured one.
     pub warm_up: usize,
+    /// Side of the square matrices of which a GPU's own limit is measured.
+    pub side: usize,
     /// Commands of the peers (see `benches/reference`), run by `sh` in the working directory.
     pub peers: Vec<String>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { repeats: 5, warm_up: 1, peers: Vec::new() }
+        Self { repeats: 5, warm_up: 1, side: 8192, peers: Vec::new() }
     }
 }
 
@@ -55,6 +57,7 @@ pub fn run(
     options: &Options,
     watch: &mut dyn FnMut(&str, &Repeat),
 ) -> Result<Record, BenchError> {
+    let before = computer::asked(workload.device());
     let mut peers = options.peers.iter().map(|c| Peer::start(c)).collect::<Result<Vec<_>, _>>()?;
     for _ in 0..options.warm_up {
         workload.repeat()?;
@@ -62,7 +65,7 @@ pub fn run(
     let mut ours = Vec::new();
     let mut theirs = vec![Vec::new(); peers.len()];
     for _ in 0..options.repeats.max(1) {
-        ours.push(measure(workload)?);
+        ours.push(measure(workload, options.side)?);
         watch("patarm", &ours[ours.len() - 1]);
         for ((peer, command), repeats) in peers.iter_mut().zip(&options.peers).zip(&mut theirs) {
             repeats.push(peer.repeat()?);
@@ -72,14 +75,11 @@ pub fn run(
     let memory = peak_bytes();
     let peers = peers.iter().zip(&options.peers).zip(theirs);
     let peers = peers.map(|((peer, command), repeats)| compare(peer, command, (&ours, memory), repeats));
-    let threads = match workload.device() {
-        Device::Host(host) => host.threads(),
-        Device::Cuda(_) => 1,
-    };
     Ok(Record {
         what: workload.what(),
         facts: workload.facts(),
-        machine: Machine::here(threads),
+        machine: Machine::here(threads(workload.device())),
+        device: Computer::after(workload.device(), before)?,
         program: Program::here(),
         tokens_per_second: Middle::of(ours.iter().map(Repeat::speed)),
         of_flops: Middle::of(ours.iter().filter_map(|r| r.of_flops)),
@@ -90,12 +90,20 @@ pub fn run(
     })
 }
 
+/// Threads of the host that compute.
+pub(super) fn threads(device: &Device) -> usize {
+    match device {
+        Device::Host(host) => host.threads(),
+        Device::Cuda(_) => 1,
+    }
+}
+
 /// One repeat of ours, with the machine's limits just before.
-fn measure(workload: &mut dyn Workload) -> Result<Repeat, BenchError> {
+fn measure(workload: &mut dyn Workload, side: usize) -> Result<Repeat, BenchError> {
     let load = load();
     let weights = workload.weights();
-    let bytes: usize = weights.iter().map(|part| part.len()).sum();
-    let limits = Limits::measure(workload.device(), workload.dtype(), &weights);
+    let bytes: usize = weights.iter().map(|weight| weight.bytes()).sum();
+    let limits = Limits::measure(workload.device(), workload.dtype(), (&weights, side))?;
     let (seconds, tokens, more) = workload.repeat()?;
     let of_flops = Some(workload.flops() / seconds / limits.flops);
     let of_read = Some(workload.reads() * bytes as f64 / seconds / limits.read);

@@ -3,7 +3,7 @@ use std::time::Instant;
 use serde_json::{Map, Value, json};
 
 use super::{BenchError, Workload, carve, tokens};
-use crate::device::{Device, Stream};
+use crate::device::{Device, DeviceError, Stream};
 use crate::dims;
 use crate::ops::Leaves;
 use crate::ops::adamw::{Param, Rounding};
@@ -14,7 +14,7 @@ use crate::qwen3::{
     Accumulate, Activations, BackwardBuffers, BackwardPass, Config, Keep, Model, Packed, Params, backward,
     forward,
 };
-use crate::tensor::{Arena, ArenaError, DType, Tensor};
+use crate::tensor::{Arena, ArenaError, DType, Tensor, View};
 
 /// What is trained.
 #[derive(Clone, Debug)]
@@ -100,19 +100,18 @@ impl TrainStep {
         memory.model.initialise(&stream, 1)?;
         if let Some(master) = &mut memory.master {
             for ((_, to), (_, from)) in master.iter_mut().zip(memory.model.params.iter()) {
-                let values = from.view().to_f64().into_iter().map(|x| x as f32).collect::<Vec<_>>();
-                to.view_mut().host_mut::<f32>().copy_from_slice(&values);
+                to.view_mut().write_f64(from.view().read()?.into_iter())?;
             }
         }
         let n = shape.sequences * shape.length;
         let batch = packed(&shape);
         let mut targets = batch.tokens.clone();
         targets.rotate_left(1);
-        memory.targets.view_mut().ids_mut().copy_from_slice(&targets);
+        memory.targets.view_mut().write_ids(&targets)?;
         let each = -1.0 / (shape.sequences * (shape.length - 1)) as f32;
         let last = |row: usize| (row + 1).is_multiple_of(shape.length);
-        let weights = memory.weights.view_mut().host_mut::<f32>();
-        weights.iter_mut().enumerate().for_each(|(row, w)| *w = if last(row) { 0.0 } else { each });
+        let weights: Vec<f32> = (0..n).map(|row| if last(row) { 0.0 } else { each }).collect();
+        memory.weights.view_mut().write(&weights)?;
         let optimizer =
             OptimizerConfig { lr: 1e-5, beta2: 0.95, weight_decay: 0.1, ..OptimizerConfig::default() };
         Ok(Self { shape, stream, memory, batch, leaves: Leaves::one(n), optimizer, steps: 0 })
@@ -171,10 +170,10 @@ impl TrainStep {
     }
 
     /// Mean negative log-probability of the last step's targets.
-    fn loss(&self) -> f64 {
-        let logprobs = self.memory.logprobs[0].view().to_f64();
-        let weights = self.memory.weights.view().to_f64();
-        logprobs.iter().zip(weights).map(|(l, w)| l * w).sum()
+    fn loss(&self) -> Result<f64, DeviceError> {
+        let logprobs = self.memory.logprobs[0].view().read()?;
+        let weights = self.memory.weights.view().read()?;
+        Ok(logprobs.iter().zip(weights).map(|(l, w)| l * w).sum())
     }
 }
 
@@ -216,8 +215,8 @@ impl Workload for TrainStep {
         self.shape.dtype
     }
 
-    fn weights(&self) -> Vec<&[u8]> {
-        self.memory.model.params.iter().map(|(_, tensor)| tensor.view().host_bytes()).collect()
+    fn weights(&self) -> Vec<View<'_>> {
+        self.memory.model.params.iter().map(|(_, tensor)| tensor.view()).collect()
     }
 
     /// Six a weight and token, and six H D a layer, token and key, half of which are masked.
@@ -234,8 +233,9 @@ impl Workload for TrainStep {
     fn repeat(&mut self) -> Result<(f64, usize, Map<String, Value>), BenchError> {
         let start = Instant::now();
         self.step()?;
+        self.stream.sync()?;
         let seconds = start.elapsed().as_secs_f64();
-        let more = Map::from_iter([("loss".to_owned(), json!(self.loss()))]);
+        let more = Map::from_iter([("loss".to_owned(), json!(self.loss()?))]);
         Ok((seconds, self.batch.len(), more))
     }
 }

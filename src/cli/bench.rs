@@ -4,6 +4,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
 
+use super::flags::device;
 use super::kernels::Kernels;
 use super::output::{print_out, say};
 use crate::bench::{self, DecodeShape, Options, Record, Repeat, TrainShape};
@@ -40,9 +41,12 @@ struct Measure {
     /// Layers instead of the config's.
     #[arg(long)]
     layers: Option<usize>,
-    /// Storage of weights and activations.
-    #[arg(long, default_value = "f32", value_parser = ["f32", "bf16"])]
-    dtype: String,
+    /// Where to compute: cpu, cuda, cuda:N, or auto, which is the CPU for now.
+    #[arg(long, default_value = "auto", value_parser = device)]
+    device: DeviceChoice,
+    /// Storage of weights and activations: f32, which a GPU does not have, or bf16 [default: f32; on a GPU bf16].
+    #[arg(long, value_parser = ["f32", "bf16"])]
+    dtype: Option<String>,
     /// Host threads; 0: one per core.
     #[arg(long, default_value_t = 0)]
     threads: usize,
@@ -135,9 +139,13 @@ impl Measure {
         };
         let mut config = Config::parse(&text)?;
         config.layers = self.layers.unwrap_or(config.layers);
-        let dtype = if self.dtype == "bf16" { DType::BF16 } else { DType::F32 };
-        let device = Device::open(DeviceChoice::Auto, self.threads)?;
-        let options = Options { repeats: self.repeats, warm_up: self.warm_up, peers: self.peer.clone() };
+        let device = Device::open(self.device, self.threads)?;
+        let dtype = match (self.dtype.as_deref(), &device) {
+            (Some("bf16"), _) | (None, Device::Cuda(_)) => DType::BF16,
+            _ => DType::F32,
+        };
+        let (repeats, warm_up, peers) = (self.repeats, self.warm_up, self.peer.clone());
+        let options = Options { repeats, warm_up, peers, ..Options::default() };
         Ok((config, dtype, device, options))
     }
 }

@@ -28,6 +28,7 @@ mod replay;
 mod report;
 mod rows;
 mod score;
+mod selftest;
 mod sft;
 mod signals;
 mod train;
@@ -52,6 +53,7 @@ enum Command {
     Sft(sft::Sft),
     Evaluate(evaluate::Evaluate),
     Score(score::Score),
+    Selftest(selftest::Selftest),
     Generate(generate::Generate),
     Logprobs(logprobs::LogProbs),
     Init(init::Init),
@@ -71,6 +73,7 @@ pub fn main() -> ExitCode {
         Command::Sft(sft) => sft.run(&overrides),
         Command::Evaluate(evaluate) => evaluate.run(&overrides),
         Command::Score(score) => score.run(&overrides),
+        Command::Selftest(selftest) => selftest.run(),
         Command::Generate(generate) => generate.run(&overrides),
         Command::Logprobs(logprobs) => logprobs.run(&overrides),
         Command::Init(init) => init.run(&overrides),

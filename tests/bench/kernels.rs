@@ -6,8 +6,7 @@ use patarm::device::Device;
 use patarm::tensor::DType;
 use serde_json::Value;
 
-use crate::on_cpu::{self, SCHEDULES};
-use crate::{config, device};
+use crate::{config, device, emulated};
 
 /// Kinds of shapes, each with its number of cases: of a product in 4 places, of attention, of the head, of drawing.
 fn shapes() -> KernelShapes {
@@ -37,10 +36,6 @@ fn options() -> KernelOptions {
         side: 64,
         peers: Vec::new(),
     }
-}
-
-fn harness() -> Device {
-    on_cpu::stream(SCHEDULES[0]).device().clone()
 }
 
 fn measured(device: &Device, options: &KernelOptions) -> KernelsRecord {
@@ -102,7 +97,7 @@ fn every_kernel_is_measured_beside_the_limits_of_a_cpu() {
 
 #[test]
 fn every_kernel_is_measured_on_a_cuda_device_beside_our_own_product_where_no_library_is() {
-    let record = measured(&harness(), &options());
+    let record = measured(&emulated(), &options());
     hold(&record);
     let matrix = &record.ceilings.matrix;
     assert_eq!((matrix.by, matrix.cublas_lt), (Multiplier::OwnProduct, Some(Presence::Absent)));

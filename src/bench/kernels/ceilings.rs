@@ -132,7 +132,7 @@ fn streams(clock: &mut Clock<'_>, bytes: usize) -> Result<(Rate, Rate), BenchErr
 }
 
 /// The vendor's product of two square matrices of random numbers; our own where its library is absent.
-fn matrix(clock: &mut Clock<'_>, side: usize) -> Result<Matrix, BenchError> {
+pub(in crate::bench) fn matrix(clock: &mut Clock<'_>, side: usize) -> Result<Matrix, BenchError> {
     let (stream, dtype) = (clock.stream, DType::BF16);
     let Device::Cuda(cuda) = stream.device() else { unreachable!("asked of a GPU alone") };
     let arena = Arena::sized("matrix", stream.device(), 3 * side * side * dtype.size() + 4096)?;

@@ -33,7 +33,7 @@ impl Spread {
 }
 
 /// Times work on a device: warm first, then with nothing of it left in the cache.
-pub(super) struct Clock<'a> {
+pub(in crate::bench) struct Clock<'a> {
     pub(super) stream: &'a Stream,
     /// Rewritten before each repeat, larger than the cache. The device is busy with it while the host asks for the work, so that
     /// no launch is waited for.
@@ -43,7 +43,7 @@ pub(super) struct Clock<'a> {
 }
 
 impl<'a> Clock<'a> {
-    pub(super) fn new(
+    pub(in crate::bench) fn new(
         stream: &'a Stream,
         sweep: usize,
         (repeats, warm_up): (usize, usize),
@@ -81,7 +81,10 @@ impl<'a> Clock<'a> {
 }
 
 /// Seconds of `work`: between two events on a device, by the clock on the host.
-fn seconds(stream: &Stream, mut work: impl FnMut(&Stream) -> Result<(), OpError>) -> Result<f64, BenchError> {
+pub(in crate::bench) fn seconds(
+    stream: &Stream,
+    mut work: impl FnMut(&Stream) -> Result<(), OpError>,
+) -> Result<f64, BenchError> {
     match stream.device() {
         Device::Host(_) => {
             let start = Instant::now();

@@ -15,15 +15,17 @@ mod updates;
 pub use beside::{Beside, Theirs};
 pub use ceilings::{Ceilings, Matrix, Multiplier, Presence, Rate};
 pub use clock::Spread;
-pub use record::{Bound, CaseRecord, Computer, KernelsRecord, Measured, Outcome};
+pub use record::{Bound, CaseRecord, KernelsRecord, Measured, Outcome};
 pub use shapes::KernelShapes;
 
 use super::machine::{Machine, Program, load};
-use super::{BenchError, gpus};
+use super::{BenchError, Computer, computer};
 use crate::device::{Device, Stream};
 use beside::Peers;
 use case::{Case, Traffic};
-use clock::Clock;
+
+pub(super) use ceilings::matrix;
+pub(super) use clock::{Clock, seconds};
 
 /// How to measure.
 #[derive(Clone, Debug)]
@@ -75,7 +77,7 @@ pub fn kernels(
     watch: &mut dyn FnMut(Event<'_>),
 ) -> Result<KernelsRecord, BenchError> {
     let mut peers = Peers::start(&options.peers)?;
-    let (before, load_before, stream) = (gpus::asked(device), load(), Stream::new(device.clone()));
+    let (before, load_before, stream) = (computer::asked(device), load(), Stream::new(device.clone()));
     let mut clock = Clock::new(&stream, options.sweep, (options.repeats, options.warm_up))?;
     let ceilings = Ceilings::measure(&mut clock, options, shapes.dtype)?;
     watch(Event::Ceilings(&ceilings));
@@ -88,8 +90,8 @@ pub fn kernels(
     Ok(KernelsRecord {
         what: "kernels",
         facts: record::facts(shapes, options),
-        machine: Machine::here(threads(device)),
-        device: computer(device, before)?,
+        machine: Machine::here(super::run::threads(device)),
+        device: Computer::after(device, before)?,
         program: Program::here(),
         load: load_before,
         ceilings,
@@ -151,37 +153,4 @@ fn compared(case: &Case, seconds: Spread, ceilings: &Ceilings) -> Measured {
         bound,
         share: least / seconds.median,
     }
-}
-
-fn threads(device: &Device) -> usize {
-    match device {
-        Device::Host(host) => host.threads(),
-        Device::Cuda(_) => 1,
-    }
-}
-
-fn computer(
-    device: &Device,
-    before: Option<Vec<serde_json::Map<String, serde_json::Value>>>,
-) -> Result<Computer, BenchError> {
-    let Device::Cuda(cuda) = device else {
-        let name = "cpu".to_owned();
-        return Ok(Computer {
-            name,
-            capability: None,
-            multiprocessors: None,
-            memory: None,
-            before,
-            after: None,
-        });
-    };
-    let [_, memory] = cuda.driver().memory().map_err(crate::device::DeviceError::from)?;
-    Ok(Computer {
-        name: cuda.driver().name(),
-        capability: Some(cuda.capability()),
-        multiprocessors: Some(cuda.driver().multiprocessors()),
-        memory: Some(memory),
-        before,
-        after: gpus::asked(device),
-    })
 }

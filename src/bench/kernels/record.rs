@@ -2,7 +2,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::{Beside, Ceilings, KernelShapes, Spread};
-use crate::bench::{Machine, Program};
+use crate::bench::{Computer, Machine, Program};
 use crate::ops::Work;
 
 /// What a run over the kernels leaves behind.
@@ -26,24 +26,6 @@ pub struct KernelsRecord {
     pub cases: Vec<CaseRecord>,
     /// Load average after.
     pub load_after: f64,
-}
-
-/// The device that computed.
-#[derive(Clone, Debug, Serialize)]
-pub struct Computer {
-    /// Its name; `cpu` for the host.
-    pub name: String,
-    /// Compute capability, major and minor.
-    pub capability: Option<[u32; 2]>,
-    /// Streaming multiprocessors.
-    pub multiprocessors: Option<u32>,
-    /// Memory in all, bytes.
-    pub memory: Option<u64>,
-    /// What `nvidia-smi` says of every GPU before: driver, clocks (MHz), temperature (Celsius), power (W). None where there is no
-    /// such program.
-    pub before: Option<Vec<Map<String, Value>>>,
-    /// The same after.
-    pub after: Option<Vec<Map<String, Value>>>,
 }
 
 /// One operator on one shape.
