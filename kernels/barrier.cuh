@@ -24,10 +24,7 @@ DEV bool last_warpgroup(unsigned* counter, unsigned groups, int id AT_CALLER) {
   if (threadIdx.x % 128 == 0) tickets[id] = atomicAdd(counter, 1u);
   named_sync(id, 128 PASS_CALLER);
   const bool last = tickets[id] == groups - 1;
-  if (last) {
-    __threadfence();
-    CPU(on_cpu::after_all_blocks());
-  }
+  if (last) __threadfence();
   return last;
 }
 

@@ -16,12 +16,11 @@ constexpr uint32_t THREADS = 256, CHUNK = 1 << 16;
 // Pieces that a thread loads before it squares the first.
 constexpr uint32_t AHEAD = 8;
 
-// Sum over the block, in every thread: lanes by butterfly, warps ascending.
+// Sum over the block, in every thread: lanes by butterfly, warps ascending. Between two calls stands a barrier.
 DEV double block_total(double v) {
   SHARED_ARRAY(double, parts, [THREADS / 32]);
 #pragma unroll
   for (uint32_t offset = 16; offset > 0; offset /= 2) v += __shfl_xor_sync(FULL_WARP, v, offset);
-  __syncthreads();
   if (lane_id() == 0) parts[threadIdx.x / 32] = v;
   __syncthreads();
   double sum = 0.;

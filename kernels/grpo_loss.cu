@@ -158,7 +158,8 @@ DEV void add_sequences(const Args& args) {
   SHARED_ARRAY(int, firsts, [WINDOW * 32]);
   SHARED_ARRAY(int, counted, [1]);
   const int windows = (args.tokens + WINDOW - 1) / WINDOW, field = threadIdx.x;
-  double sum = field < FIELDS ? args.sums[field] : 0;
+  const bool adds = field < FIELDS;
+  double sum = adds ? args.sums[field] : 0;
   for (int from = 0; from < windows; from += 32) {
     if (threadIdx.x < 32) {
       const int mine = from + lane_id();
@@ -174,13 +175,13 @@ DEV void add_sequences(const Args& args) {
       for (unsigned rest = starts; rest != 0; rest &= rest - 1) firsts[before++] = mine * WINDOW + __ffs(rest) - 1;
     }
     __syncthreads();
-    if (field < FIELDS) {
+    if (adds) {
 #pragma unroll 8
       for (int i = 0; i < counted[0]; i++) sum = combine(field, sum, args.of_sequence[(int64_t)firsts[i] * FIELDS + field]);
     }
     __syncthreads();
   }
-  if (field < FIELDS) args.sums[field] = sum;
+  if (adds) args.sums[field] = sum;
 }
 
 } // namespace grpo_loss

@@ -20,7 +20,7 @@ DEV uint64_t place_of(float z, uint32_t id) {
 DEV float weight(float z, float max) { return expf(z - max); }
 DEV unsigned long long mass_of(float z, float max) {
   const float w = weight(z, max);
-  return w > 0.f ? (unsigned long long)(w * 0x1p44f) : 0;
+  return w != w ? 0 : (unsigned long long)(w * 0x1p44f);
 }
 
 struct Tally {

@@ -67,10 +67,7 @@ DEV bool last_block(unsigned* counter, unsigned blocks AT_CALLER) {
   if (threadIdx.x == 0) ticket[0] = atomicAdd(counter, 1u);
   sync_block(ONLY_PASS_CALLER);
   const bool last = ticket[0] == blocks - 1;
-  if (last) {
-    __threadfence();
-    CPU(on_cpu::after_all_blocks());
-  }
+  if (last) __threadfence();
   return last;
 }
 
@@ -86,8 +83,9 @@ DEV bool last_warp(unsigned* counter, unsigned warps AT_CALLER) {
   CPU(ticket = __shfl_sync(FULL_WARP, ticket, 0, 32, where));
   const bool last = ticket == warps - 1;
   if (last) {
+    GPU(__syncwarp());
+    CPU(__syncwarp(FULL_WARP, where));
     __threadfence();
-    CPU(on_cpu::after_all_blocks());
   }
   return last;
 }

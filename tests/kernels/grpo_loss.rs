@@ -180,7 +180,7 @@ fn sums(of: &LossSums) -> ([f64; 8], [u64; 4]) {
 #[test]
 fn the_kernel_is_as_near_to_f64_as_the_plain_form_and_sums_as_the_host_does() {
     for schedule in SCHEDULES {
-        for (settings, n) in VARIANTS.iter().flat_map(|settings| [1, 33, 997].map(|n| (settings, n))) {
+        for (settings, n) in VARIANTS.iter().flat_map(|settings| [1, 33, 64, 997].map(|n| (settings, n))) {
             let all = columns(DType::F32, n);
             let stream = on_cpu::stream(schedule);
             let (got_sums, got) = run_on(&stream, DType::F32, &all, settings, LossSums::default());
@@ -236,6 +236,24 @@ fn an_on_policy_step_has_ratio_one_and_no_gap() {
         let (sums, _) = run(DType::F32, &all, settings, LossSums::default());
         assert_eq!([sums.ratio, sums.largest_gap], [sums.tokens as f64, 0.0]);
         assert_eq!([sums.tokens, sums.clipped_low, sums.clipped_high, sums.clipped_dual], [25, 0, 0, 0]);
+    }
+}
+
+#[test]
+fn neither_a_ratio_on_a_border_nor_an_advantage_of_zero_is_clipped() {
+    let borders = GrpoLoss { clip_low: 0.0, clip_high: 0.0, dual_clip: Some(1.0), ..TOKEN };
+    let mut on_policy = columns(DType::F32, 97);
+    on_policy[1] = on_policy[0].clone();
+    let mut indifferent = columns(DType::F32, 97);
+    indifferent[4].fill(0.0);
+    for (i, behaviour) in indifferent[1].iter_mut().enumerate() {
+        *behaviour += if i % 2 == 0 { 2.0 } else { -2.0 };
+    }
+    for stream in [stream(2), on_cpu::stream(0)] {
+        for (settings, all) in [(borders, &on_policy), (VARIANTS[1], &indifferent)] {
+            let (sums, _) = run_on(&stream, DType::F32, all, &settings, LossSums::default());
+            assert_eq!([sums.clipped_low, sums.clipped_high, sums.clipped_dual], [0; 3]);
+        }
     }
 }
 

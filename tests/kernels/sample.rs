@@ -152,6 +152,29 @@ fn a_kernels_numbers_are_as_near_to_f64_as_the_hosts_and_depend_on_their_row_alo
 }
 
 #[test]
+fn ids_that_reach_the_mass_exactly_are_enough() {
+    let half = Truncation { top_p: 0.5, ..Truncation::NONE };
+    let draws: Vec<Draw> = (0..32).map(|i| draw(i, Choice::Gumbel(half), 8)).collect();
+    for stream in [stream(1), on_cpu::stream(0)] {
+        let drawn = sample_on(&stream, DType::F32, &[1.5; 8 * 32], &draws);
+        assert!(drawn.iter().all(|drawn| drawn.token < 4), "{drawn:?}");
+    }
+}
+
+/// Two rounds of a block's loads, the second a short one.
+#[test]
+fn kernels_truncate_rows_longer_than_a_block_loads_at_once() {
+    let v = 16_904;
+    let draws: Vec<Draw> = (0..8).map(|i| draw(i, Choice::Gumbel(TRUNCATIONS[i as usize]), v)).collect();
+    let z = scores(draws.len(), v);
+    let tokens = |drawn: Vec<Drawn>| drawn.iter().map(|drawn| drawn.token).collect::<Vec<_>>();
+    assert_eq!(
+        tokens(sample_on(&on_cpu::stream(1), DType::F32, &z, &draws)),
+        tokens(sample(1, DType::F32, &z, &draws))
+    );
+}
+
+#[test]
 fn a_kernel_races_only_the_spans_that_can_win_and_finds_the_winner_of_a_whole_vocabulary() {
     let v = 151_936;
     let draws: Vec<Draw> = (0..2).map(|i| draw(i, Choice::Gumbel(Truncation::NONE), v)).collect();
@@ -228,6 +251,20 @@ fn greedy_takes_the_lowest_id_of_the_largest_score() {
     assert_eq!(greedy.token, 1);
     let of_equals = Truncation { top_k: 1, ..Truncation::NONE };
     assert_eq!(sample(1, DType::F32, &z, &[draw(0, Choice::Gumbel(of_equals), 5)])[0].token, 1);
+}
+
+#[test]
+fn a_kernel_takes_the_lowest_id_of_equal_scores_in_whatever_spans_they_stand() {
+    let v = 4_136;
+    let level = vec![1.5; v];
+    let two: Vec<f64> = (0..v).map(|id| if id == 1_700 || id == 3_300 { 1.5 } else { -0.5 }).collect();
+    let first = Choice::Gumbel(Truncation { top_k: 1, ..Truncation::NONE });
+    let draws = [Choice::Greedy, first, Choice::Greedy, first].map(|choice| draw(0, choice, v));
+    for schedule in SCHEDULES {
+        let z = [&level[..], &level, &two, &two].concat();
+        let drawn = sample_on(&on_cpu::stream(schedule), DType::F32, &z, &draws);
+        assert_eq!([0, 1, 2, 3].map(|row| drawn[row].token), [0, 0, 1_700, 1_700]);
+    }
 }
 
 /// Whether drawing and training say the same of a row, to the bit.

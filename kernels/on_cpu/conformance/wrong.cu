@@ -126,6 +126,25 @@ KERNEL(64, wrong_reads_other_block)(const float* in, float* out) {
 }
 EXPORT_KERNEL(64, wrong_reads_other_block);
 
+// Four blocks write and take tickets; the last one reads what all wrote. out[256] is the counter, zero before the launch.
+enum TicketMistake { NO_FENCE_BEFORE, NO_FENCE_BEHIND };
+
+template <TicketMistake MISTAKE> DEV void ticket_body(const float* in, float* out) {
+  SHARED_ARRAY(unsigned, ticket, [1]);
+  out[blockIdx.x * 64 + threadIdx.x] = in[blockIdx.x * 64 + threadIdx.x];
+  if (MISTAKE != NO_FENCE_BEFORE) __threadfence();
+  __syncthreads();
+  if (threadIdx.x == 0) ticket[0] = atomicAdd(reinterpret_cast<unsigned*>(out + 256), 1u);
+  __syncthreads();
+  if (ticket[0] != 3) return;
+  if (MISTAKE != NO_FENCE_BEHIND) __threadfence();
+  out[512 + threadIdx.x] = out[threadIdx.x];
+}
+KERNEL(64, wrong_no_fence_before_ticket)(const float* in, float* out) { ticket_body<NO_FENCE_BEFORE>(in, out); }
+EXPORT_KERNEL(64, wrong_no_fence_before_ticket);
+KERNEL(64, wrong_no_fence_behind_ticket)(const float* in, float* out) { ticket_body<NO_FENCE_BEHIND>(in, out); }
+EXPORT_KERNEL(64, wrong_no_fence_behind_ticket);
+
 // Each thread has waited for its own copies, but not for those of the others.
 KERNEL(64, wrong_copy_without_barrier)(const float* in, float* out) {
   DYN_SHARED(float, x);
@@ -169,6 +188,23 @@ KERNEL(256, wrong_alignment)(const float* in, float* out) {
   out[threadIdx.x] = x.x + x.y + x.z + x.w;
 }
 EXPORT_KERNEL(256, wrong_alignment);
+
+struct FourFloats {
+  float at[4];
+};
+KERNEL(256, wrong_register_array)(const float* in, float* out) {
+  FourFloats x;
+  for (unsigned i = 0; i <= 4; i++) x.at[i] = in[threadIdx.x + i];
+  out[threadIdx.x] = x.at[0] + x.at[3];
+}
+EXPORT_KERNEL(256, wrong_register_array);
+
+KERNEL(256, wrong_register_vectors)(const float* in, float* out) {
+  float4 x[2];
+  for (unsigned i = 0; i <= 2; i++) x[i] = load_4(in + i * 4);
+  out[threadIdx.x] = x[0].x + x[1].w;
+}
+EXPORT_KERNEL(256, wrong_register_vectors);
 
 KERNEL(256, wrong_stack)(const float* in, float* out) {
   volatile float big[40000];

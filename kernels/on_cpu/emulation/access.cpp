@@ -123,6 +123,30 @@ void Block::access_global(Thread& thread, uintptr_t address, uint32_t bytes, Acc
   const size_t begin = address - buffer->begin;
   for (size_t at = begin; at < begin + bytes; at++)
     if (!access_global_byte(thread, *buffer, at, kind, place)) return;
+  if (kind == Access::ATOMIC) meet_publications(thread, address);
+}
+
+void Block::meet_publications(const Thread& thread, uintptr_t address) {
+  auto& published = launch->published[address];
+  meetings.push_back({&published, published.size(), thread.number, thread.knows.step});
+  const Row* row = thread.knows.row;
+  if (row->fences) published.push_back({number, clocks.fenced(row)});
+}
+
+// Whether it was published, and a fence behind the atomic access that met the publication is behind this thread. What a block
+// learnt from a second one it does not pass on to a third.
+bool Block::is_after_publication(const Thread& thread, const GlobalCell::Access& past) const {
+  const Row* row = thread.knows.row;
+  if (!row->fences) return false;
+  for (const Meeting& meeting : meetings) {
+    if (row->fenced[Row::place(meeting.who)] < meeting.step) continue;
+    for (size_t i = 0; i < meeting.count; i++) {
+      const Publication& publication = (*meeting.published)[i];
+      if (publication.block == past.block && publication.steps[static_cast<size_t>(Row::place(past.thread))] >= past.step)
+        return true;
+    }
+  }
+  return false;
 }
 
 void Block::outside_buffers(uintptr_t address, uint32_t bytes, Access kind, Place place) {
@@ -147,10 +171,11 @@ bool Block::access_global_byte(Thread& thread, const Buffer& buffer, size_t at, 
     return false;
   }
   const auto unordered = [&](const GlobalCell::Access& past) {
-    if (past.launch != launch->serial || after_all_blocks) return false;
+    if (past.launch != launch->serial) return false;
     if (kind == Access::ATOMIC && past.thread & ATOMICALLY) return false;
-    if (past.block != static_cast<uint32_t>(number)) return true;
-    return past.step != LATE && !thread.is_after(past.thread & ~ATOMICALLY, past.step);
+    const bool here = past.block == static_cast<uint32_t>(number);
+    if (here && (past.step == LATE || thread.is_after(past.thread & ~ATOMICALLY, past.step))) return false;
+    return past.thread & ATOMICALLY || !is_after_publication(thread, past);
   };
   const auto race = [&](const GlobalCell::Access& past, const char* past_verb) {
     const bool elsewhere = past.block != static_cast<uint32_t>(number);

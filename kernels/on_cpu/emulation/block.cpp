@@ -73,7 +73,7 @@ void Block::begin_block(uint64_t which) {
   index = {static_cast<unsigned>(which % grid.x), static_cast<unsigned>(which / grid.x % grid.y),
            static_cast<unsigned>(which / grid.x / grid.y)};
   alive = count;
-  aborted = after_all_blocks = false;
+  aborted = false;
   idle_accesses = 0;
   copier_step = 1;
   random_state = (launch->shape.seed * 0x9e3779b97f4a7c15u) ^ ((which + 1) * 0xd1b54a32d192ed03u);
@@ -94,6 +94,7 @@ void Block::begin_block(uint64_t which) {
   }
   mbarriers.clear();
   bulk_copies.clear();
+  meetings.clear();
   for (Warpgroup& group : warpgroups) group.forget(clocks);
   warpgroups.assign(static_cast<size_t>((count + 127) / 128), Warpgroup{});
   first = last = 0;

@@ -38,6 +38,14 @@ struct BulkCopy {
   uint32_t mbarrier, bytes;
 };
 
+// An atomic access by which a thread met publications: the first `count` of them.
+struct Meeting {
+  const std::vector<Publication>* published;
+  size_t count;
+  Actor who;
+  uint32_t step;
+};
+
 struct Warpgroup;
 
 struct Block {
@@ -82,7 +90,6 @@ struct Block {
   uint64_t number = 0;
   uint3 index{};
   dim3 extent, grid;
-  bool after_all_blocks = false;
   uint64_t idle_accesses = 0; // since a thread last waited
   uint32_t copier_step = 1;
 
@@ -90,6 +97,7 @@ struct Block {
   std::vector<uint32_t> lanes_waiting, lanes_exited, lanes_absent; // by warp
   std::map<uint32_t, MBarrier> mbarriers; // by offset
   std::vector<BulkCopy> bulk_copies;
+  std::vector<Meeting> meetings;
   std::vector<Warpgroup> warpgroups;
 
   const Buffer* last_buffer = nullptr;
@@ -103,6 +111,8 @@ struct Block {
 
 private:
   void outside_buffers(uintptr_t address, uint32_t bytes, Access kind, Place place);
+  void meet_publications(const Thread& thread, uintptr_t address);
+  bool is_after_publication(const Thread& thread, const GlobalCell::Access& past) const;
   bool access_global_byte(Thread& thread, const Buffer& buffer, size_t at, Access kind, Place place);
   void begin_block(uint64_t number);
   void begin_thread(int number, Row* row);

@@ -19,7 +19,7 @@ void* static_shared(const void* key, size_t bytes, size_t alignment, const char*
   return array;
 }
 
-void after_all_blocks() { current->block->after_all_blocks = true; }
+void fence_global() { current->block->clocks.fence(current->knows, current->number); }
 
 void trap(const char* why, Location where) {
   current->block->fail(text("%s at %s", why, text(where).c_str()));

@@ -73,7 +73,7 @@ void wgmma_wait(int pending, Location where);
 enum class Atomic : int { ADD, MAX, MIN, EXCHANGE, AND, OR, XOR };
 template <class T> __attribute__((visibility("default"))) T atomic(T* address, T value, Atomic kind);
 template <class T> __attribute__((visibility("default"))) T compare_and_swap(T* address, T expected, T value);
-void after_all_blocks(); // by last_block alone: what other blocks wrote is ordered before what follows
+void fence_global();
 [[noreturn]] void trap(const char* why, Location where);
 
 // Hands the parameters, each behind a pointer, to kernel F.

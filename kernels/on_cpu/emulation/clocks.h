@@ -1,5 +1,6 @@
 // Vector clocks: who has seen what of whom. A thread's row says up to which of its steps every other actor is ordered
-// before it; synchronisation joins rows. Rows are shared by the threads that left the same barrier.
+// before it; synchronisation joins rows. Rows are shared by the threads that left the same barrier. Other blocks are another
+// matter: they see what was done before a __threadfence, so a row also says what came before the fences it is ordered after.
 #pragma once
 #include <algorithm>
 #include <cstdint>
@@ -19,7 +20,9 @@ constexpr Actor WARPGROUPS = COPIER - MOST_WARPGROUPS; // the tensor cores of ea
 
 struct Row {
   int users;
+  bool fences; // `fenced` holds something
   uint32_t clock[MOST_THREADS + MOST_WARPGROUPS + 1];
+  uint32_t fenced[MOST_THREADS + MOST_WARPGROUPS + 1];
 
   // Actors that are no threads come first, so that a row of few threads is short.
   static constexpr int place(Actor who) { return static_cast<uint16_t>(who + MOST_WARPGROUPS + 1); }
@@ -40,12 +43,15 @@ public:
 
   Row* nothing() { // ordered before nobody
     Row* row = fresh();
+    row->fences = false;
     std::memset(row->clock, 0, bytes());
     return row;
   }
   Row* copy(const Row* of) {
     Row* row = fresh();
     std::memcpy(row->clock, of->clock, bytes());
+    row->fences = of->fences;
+    if (row->fences) std::memcpy(row->fenced, of->fenced, bytes());
     return row;
   }
   void drop(Row*& row) {
@@ -54,6 +60,10 @@ public:
   }
   void raise(Row* row, const Row* by) {
     for (int i = 0; i < length; i++) row->clock[i] = std::max(row->clock[i], by->clock[i]);
+    if (!by->fences) return;
+    if (!row->fences) std::memset(row->fenced, 0, bytes());
+    row->fences = true;
+    for (int i = 0; i < length; i++) row->fenced[i] = std::max(row->fenced[i], by->fenced[i]);
   }
   void lower(Row* row, const Row* by) {
     for (int i = 0; i < length; i++) row->clock[i] = std::min(row->clock[i], by->clock[i]);
@@ -78,6 +88,16 @@ public:
     raise(joined, row);
     give(to, joined);
   }
+
+  // What `of` (actor `who`) has done and is ordered after comes before its fence.
+  void fence(Knowledge& of, Actor who) {
+    Row* row = copy(of.row);
+    std::memcpy(row->fenced, row->clock, bytes());
+    row->fenced[Row::place(who)] = of.step++;
+    row->fences = true;
+    give(of, row);
+  }
+  std::vector<uint32_t> fenced(const Row* row) const { return {row->fenced, row->fenced + length}; }
 
 private:
   Row* fresh() {

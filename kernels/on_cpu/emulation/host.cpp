@@ -130,7 +130,7 @@ bool on_cpu_launch(const NamedKernel* kernel, const Configuration* shape, void**
     last_reports = std::string(kernel->name) + ": " + last_reports;
     return false;
   }
-  Launch launch{*kernel, *shape, parameters, ++launches, live_buffers(), false, {}, {}, {}};
+  Launch launch{*kernel, *shape, parameters, ++launches, live_buffers()};
   catch_faults();
   auto block = take_block();
   block->begin_launch(launch);

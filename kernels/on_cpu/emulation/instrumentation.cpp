@@ -29,6 +29,18 @@ struct SourcePlace {
   uint32_t line, column;
 };
 
+// What it says about a pointer.
+struct PointerPlace {
+  SourcePlace place;
+  const void* type;
+  uint8_t log_alignment, kind;
+};
+
+const char* wrong_with(uintptr_t pointer, const PointerPlace& at) {
+  if (!pointer) return "null pointer";
+  return pointer & ((uintptr_t{1} << at.log_alignment) - 1) ? "misaligned pointer" : "access past the end of an array";
+}
+
 void undefined(const char* what, const SourcePlace* place) {
   if (!current) return;
   const std::string file = place->file;
@@ -58,7 +70,7 @@ void __tsan_read_range(void* p, size_t n) { note(p, n, Access::READ, __builtin_r
 void __tsan_write_range(void* p, size_t n) { note(p, n, Access::WRITE, __builtin_return_address(0)); }
 void __tsan_init() {}
 
-void __ubsan_handle_type_mismatch_v1(SourcePlace* p, void*) { undefined("misaligned or null pointer", p); }
+void __ubsan_handle_type_mismatch_v1(PointerPlace* p, uintptr_t pointer) { undefined(wrong_with(pointer, *p), &p->place); }
 void __ubsan_handle_out_of_bounds(SourcePlace* p, void*) { undefined("array index out of bounds", p); }
 void __ubsan_handle_shift_out_of_bounds(SourcePlace* p, void*, void*) { undefined("shift out of range", p); }
 void __ubsan_handle_divrem_overflow(SourcePlace* p, void*, void*) { undefined("integer division by zero", p); }

@@ -1,6 +1,7 @@
 // A launch, and the interface by which the host sees the emulation: plain C, opened at run time by the crate.
 #pragma once
 #include <cstdint>
+#include <map>
 #include <set>
 #include <string>
 #include <vector>
@@ -29,12 +30,19 @@ struct NamedKernel {
   Image image;
 };
 
+// What a block's threads had done before fences, when one of them went to a location atomically; by place in their rows.
+struct Publication {
+  uint64_t block;
+  std::vector<uint32_t> steps;
+};
+
 struct Launch {
   const NamedKernel& kernel;
   const Configuration& shape;
   void** parameters;
   uint32_t serial;
   Buffers buffers;
+  std::map<uintptr_t, std::vector<Publication>> published{}; // by location
   bool stopped = false;
   std::vector<std::string> reports;
   std::set<std::string> seen; // what has been reported before

@@ -16,8 +16,9 @@ inline int __syncthreads_and(int p, ON_CPU_WHERE) { return on_cpu::block_vote(p,
 inline int __syncthreads_or(int p, ON_CPU_WHERE) { return on_cpu::block_vote(p, on_cpu::Vote::OR, where); }
 inline void __syncwarp(unsigned mask = 0xffffffffu, ON_CPU_WHERE) { on_cpu::sync_warp(mask, where); }
 
-// The model of memory orders accesses by barriers, so a fence alone orders nothing here: last_block says what it means.
-inline void __threadfence() {}
+// What came before a fence and an atomic access is seen behind an atomic access to the same location and a fence, by other
+// blocks and by threads of the same that no barrier orders.
+inline void __threadfence() { on_cpu::fence_global(); }
 inline void __threadfence_block() {}
 inline void __trap(ON_CPU_WHERE) { on_cpu::trap("__trap()", where); }
 

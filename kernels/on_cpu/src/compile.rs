@@ -20,7 +20,7 @@ const KERNEL: [&str; 9] = [
     "-fno-exceptions",
     "-fstack-clash-protection",
     "-ftrivial-auto-var-init=pattern",
-    "-fsanitize=thread,alignment,bounds,shift,integer-divide-by-zero",
+    "-fsanitize=thread,alignment,bounds-strict,object-size,shift,integer-divide-by-zero",
     "--param=tsan-instrument-func-entry-exit=0",
     "-Wno-unknown-pragmas",
     "-Wno-psabi",

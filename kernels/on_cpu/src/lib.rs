@@ -12,13 +12,14 @@
 //! | [`allocate`], [`free`], [`upload`], [`download`], [`fill`], [`copy`], [`first_unwritten`] | memory |
 //! | [`launch`] | cuLaunchKernel, and everything that was found wrong |
 //! | [`tensor_map`] | cuTensorMapEncodeTiled |
-//! | [`mutation`] | kernels with one synchronisation or bound changed, to see whether tests notice |
+//! | [`mutation`], [`equivalents`] | kernels with one synchronisation or bound changed, to see whether tests notice |
 //!
 //! `ON_CPU_REPLACE=<path>/<stem>.so` loads that shared object in place of the kernels of `<stem>.cu`; several are separated
 //! by colons. `ON_CPU_TRACE=<path>` is given a line for each test and each stem of which it launches a kernel.
 
 pub mod compile;
 mod counters;
+pub mod equivalents;
 mod error;
 mod launch;
 mod library;

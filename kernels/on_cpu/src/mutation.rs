@@ -1,6 +1,8 @@
 //! Kernels with one thing changed: a barrier, wait, fence or commit taken out, or a bound shifted by one. A test suite that
 //! does not notice a mutant does not check what the kernel needs there, or the change makes no difference; a list says, line
 //! by line, where that is so and why.
+//!
+//! Orders are looked for in the whole source, so that a call may span lines; bounds line by line.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -64,7 +66,7 @@ pub struct Mutant {
     /// What is changed, as the list of equivalents names it: the call, or both comparisons.
     pub change: String,
     bytes: Range<usize>,
-    replacement: &'static str,
+    replacement: String,
 }
 
 impl fmt::Display for Mutant {
@@ -91,69 +93,113 @@ pub fn mutants(kernels: &Path) -> io::Result<Vec<Mutant>> {
 /// The mutants of one source.
 #[must_use]
 pub fn mutants_of(file: &str, source: &str) -> Vec<Mutant> {
-    let mut found = Vec::new();
+    let code = without_comments(source);
+    let mut edits = without_orders(&code);
     let mut start = 0;
-    for (number, line) in source.split_inclusive('\n').enumerate() {
-        let code = &line[..line.find("//").unwrap_or(line.len())];
-        for (range, change, replacement) in calls(code).into_iter().chain(shifted(code)) {
-            let bytes = start + range.start..start + range.end;
-            let text = line.trim().to_owned();
-            found.push(Mutant { file: file.to_owned(), line: number + 1, text, change, bytes, replacement });
-        }
+    for line in code.split_inclusive('\n') {
+        let moved = |(range, change, to): Edit| (start + range.start..start + range.end, change, to);
+        edits.extend(shifted_bounds(line).into_iter().map(moved));
         start += line.len();
     }
-    found
+    edits.sort_by_key(|edit| edit.0.start);
+    let mutant = |(bytes, change, replacement): Edit| {
+        let line = source[..bytes.start].matches('\n').count();
+        let text = source.lines().nth(line).expect("a change is on a line").trim().to_owned();
+        Mutant { file: file.to_owned(), line: line + 1, text, change, bytes, replacement }
+    };
+    edits.into_iter().map(mutant).collect()
 }
 
-type Edit = (Range<usize>, String, &'static str);
+/// What is replaced, how the list of equivalents calls that, and by what.
+type Edit = (Range<usize>, String, String);
 
-/// Statements of this line that only order something: `name(...);` or `name<...>(...);`.
-fn calls(code: &str) -> Vec<Edit> {
+/// The source with spaces in place of its line comments.
+fn without_comments(source: &str) -> String {
+    let blank = |line: &str| match line.find("//") {
+        Some(at) => {
+            let (code, comment) = line.split_at(at);
+            let blanks = comment.bytes().map(|byte| if byte == b'\n' { '\n' } else { ' ' });
+            code.chars().chain(blanks).collect()
+        }
+        None => line.to_owned(),
+    };
+    source.split_inclusive('\n').map(blank).collect()
+}
+
+/// Statements that only order something: `name(...);`, `name<...>(...);`, or the same as an item of a comma expression.
+fn without_orders(code: &str) -> Vec<Edit> {
     let mut edits = Vec::new();
     for name in ORDERING {
-        for (at, _) in code.match_indices(name) {
-            let before = code[..at].chars().next_back();
+        for at in words(code, name) {
             let after = &code[at + name.len()..];
-            if before.is_some_and(|c| c.is_alphanumeric() || c == '_') || !after.starts_with(['(', '<']) {
-                continue;
-            }
-            if let Some(length) = statement(after) {
-                let range = at..at + name.len() + length;
-                edits.push((range.clone(), format!("without {}", &code[range]), ""));
+            let Some(open) = after.find('(').filter(|_| after.starts_with(['(', '<'])) else { continue };
+            let Some(close) = closing(&after[open..]) else { continue };
+            let end = open + close;
+            if after[end..].starts_with([';', ',']) {
+                let range = at..at + name.len() + end;
+                let call = code[range.clone()].split_whitespace().collect::<Vec<_>>().join(" ");
+                edits.push((range, format!("without {call}"), "(void)0".to_owned()));
             }
         }
     }
     edits
 }
 
-/// The length of `<...>(...)` where a statement or an item of a comma expression ends behind it.
-fn statement(rest: &str) -> Option<usize> {
-    let open = rest.find('(')?;
+/// Where `name` stands as a word of its own.
+fn words<'a>(code: &'a str, name: &'a str) -> impl Iterator<Item = usize> + 'a {
+    let part_of_a_word = |c: char| c.is_alphanumeric() || c == '_';
+    let own = move |at: &usize| {
+        !code[..*at].ends_with(part_of_a_word) && !code[at + name.len()..].starts_with(part_of_a_word)
+    };
+    code.match_indices(name).map(|(at, _)| at).filter(own)
+}
+
+/// Behind the parenthesis that closes the one that `code` begins with.
+fn closing(code: &str) -> Option<usize> {
     let mut depth = 0;
-    for (at, c) in rest[open..].char_indices() {
+    for (at, c) in code.char_indices() {
         depth += i32::from(c == '(') - i32::from(c == ')');
         if depth == 0 {
-            let end = open + at + 1;
-            return rest[end..].starts_with(';').then_some(end);
+            return Some(at + 1);
         }
     }
     None
 }
 
-/// Comparisons of this line that are made when the kernel runs.
-fn shifted(code: &str) -> Vec<Edit> {
+/// Comparisons of this line, and ends that a minimum sets, where they are made when the kernel runs.
+fn shifted_bounds(code: &str) -> Vec<Edit> {
     let at_compile_time = ["#", "static_assert", "template", "if constexpr", "constexpr"];
     if at_compile_time.iter().any(|word| code.contains(word)) {
         return Vec::new();
     }
     let mut edits = Vec::new();
     for (from, to) in BOUNDS {
-        for (at, _) in code.match_indices(from) {
-            edits.push((at..at + from.len(), format!("`{}` for `{}`", to.trim(), from.trim()), to));
+        let places: Vec<usize> = code.match_indices(from).map(|(at, _)| at).collect();
+        for (nth, &at) in places.iter().enumerate() {
+            let which = which(nth, places.len());
+            let change = format!("`{}` for {which}`{}`", to.trim(), from.trim());
+            edits.push((at..at + from.len(), change, to.to_owned()));
         }
     }
-    edits.sort_by_key(|edit| edit.0.start);
+    let ends: Vec<usize> = words(code, "min").filter(|at| code[at + 3..].starts_with('(')).collect();
+    for (nth, &at) in ends.iter().enumerate() {
+        let Some(length) = closing(&code[at + 3..]) else { continue };
+        let range = at..at + 3 + length;
+        let shifted = format!("(1 + {})", &code[range.clone()]);
+        edits.push((range, format!("1 more than {}`min`", which(nth, ends.len())), shifted));
+    }
     edits
+}
+
+/// Which one it is of several of a line.
+fn which(nth: usize, of: usize) -> &'static str {
+    match nth {
+        _ if of == 1 => "",
+        0 => "the first ",
+        1 => "the second ",
+        2 => "the third ",
+        _ => "a later ",
+    }
 }
 
 /// Which kernels a file is part of, by name of the file without its ending.
@@ -180,28 +226,18 @@ pub fn stems(kernels: &Path) -> io::Result<BTreeMap<String, BTreeSet<String>>> {
     Ok(part_of)
 }
 
-/// Compiles the kernels of a mutant's stems into `folder`, where they can be named in `ON_CPU_REPLACE`. Without a mutant they
-/// are what they are: a control.
+/// Compiles `stem`'s kernels with a mutant into `folder`, where they can be named in `ON_CPU_REPLACE`. Without one they are
+/// what they are: a control.
 ///
 /// # Errors
 /// What the compiler said: such a mutant tells nothing about the tests.
-pub fn build(
-    kernels: &Path,
-    mutant: Option<&Mutant>,
-    stems: &BTreeSet<String>,
-    folder: &Path,
-) -> Result<Vec<PathBuf>, String> {
+pub fn build(kernels: &Path, mutant: Option<&Mutant>, stem: &str, folder: &Path) -> Result<PathBuf, String> {
     let sources = folder.join("sources");
     let copied = copy_sources(kernels, mutant, &sources);
     copied.map_err(|e| format!("{}: {e}", folder.display()))?;
-    let compiler = Compiler::new(kernels);
-    let mut built = Vec::new();
-    for stem in stems {
-        let shared = folder.join(stem).with_extension("so");
-        compiler.kernel(&sources.join(stem).with_extension("cu"), &shared)?;
-        built.push(shared);
-    }
-    Ok(built)
+    let shared = folder.join(stem).with_extension("so");
+    Compiler::new(kernels).kernel(&sources.join(stem).with_extension("cu"), &shared)?;
+    Ok(shared)
 }
 
 fn copy_sources(kernels: &Path, mutant: Option<&Mutant>, to: &Path) -> io::Result<()> {
@@ -209,7 +245,7 @@ fn copy_sources(kernels: &Path, mutant: Option<&Mutant>, to: &Path) -> io::Resul
     for path in files(kernels, &["cu", "cuh"])? {
         let mut text = fs::read_to_string(&path)?;
         if let Some(mutant) = mutant.filter(|mutant| mutant.file == name(&path)) {
-            text.replace_range(mutant.bytes.clone(), mutant.replacement);
+            text.replace_range(mutant.bytes.clone(), &mutant.replacement);
         }
         fs::write(to.join(name(&path)), text)?;
     }
@@ -218,47 +254,4 @@ fn copy_sources(kernels: &Path, mutant: Option<&Mutant>, to: &Path) -> io::Resul
 
 fn name(path: &Path) -> String {
     path.file_name().expect("a listed file has a name").to_string_lossy().into_owned()
-}
-
-/// A mutant that is said to do what the kernel does.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Equivalent {
-    file: String,
-    text: String,
-    change: String,
-    /// Why nothing can tell the difference.
-    pub reason: String,
-}
-
-impl Equivalent {
-    /// Whether this is the mutant that is meant.
-    #[must_use]
-    pub fn is(&self, mutant: &Mutant) -> bool {
-        self.file == mutant.file && self.text == mutant.text && self.change == mutant.change
-    }
-}
-
-/// The list of equivalents: blocks of four lines, the file, its line, the change and the reason, with a blank line between
-/// blocks; lines that begin with # are comments.
-///
-/// # Errors
-/// A block of another length, or a mutant of that description that does not exist (any more).
-pub fn equivalents(list: &str, mutants: &[Mutant]) -> Result<Vec<Equivalent>, String> {
-    let lines: Vec<&str> = list.lines().map(str::trim).filter(|line| !line.starts_with('#')).collect();
-    let mut all = Vec::new();
-    for block in lines.split(|line| line.is_empty()).filter(|block| !block.is_empty()) {
-        let [file, text, change, reason] = block else {
-            return Err(format!(
-                "an equivalent is described by file, line, change and reason, not by {block:?}"
-            ));
-        };
-        let owned = |part: &&str| (*part).to_owned();
-        let named =
-            Equivalent { file: owned(file), text: owned(text), change: owned(change), reason: owned(reason) };
-        if !mutants.iter().any(|mutant| named.is(mutant)) {
-            return Err(format!("{file}: no line `{text}` has a mutant `{change}`: the list is out of date"));
-        }
-        all.push(named);
-    }
-    Ok(all)
 }

@@ -14,7 +14,7 @@ const SEEDS: std::ops::Range<u64> = 0..6;
 /// One small kernel: blocks, threads, shared bytes, and what a report must say: one of these.
 struct Case(&'static str, u32, u32, u32, &'static [&'static str]);
 
-const WRONG: [Case; 42] = [
+const WRONG: [Case; 46] = [
     Case("wrong_missing_barrier", 1, 256, 0, &["race on shared memory", "uninitialised shared"]),
     Case("wrong_overwrites_too_early", 1, 256, 0, &["race on shared memory"]),
     Case(
@@ -46,11 +46,15 @@ const WRONG: [Case; 42] = [
     Case("wrong_race_in_block", 1, 256, 0, &["race on global memory", "of this block"]),
     Case("wrong_race_between_blocks", 2, 64, 0, &["of another block"]),
     Case("wrong_reads_other_block", 2, 64, 0, &["of another block", "uninitialised global"]),
+    Case("wrong_no_fence_before_ticket", 4, 64, 0, &["of another block"]),
+    Case("wrong_no_fence_behind_ticket", 4, 64, 0, &["of another block"]),
     Case("wrong_copy_without_barrier", 1, 64, 1024, &["race on shared memory", "has not been waited for"]),
     Case("wrong_copy_not_waited_for", 1, 64, 1024, &["has not been waited for"]),
     Case("wrong_copy_not_committed", 1, 64, 1024, &["has not been waited for"]),
     Case("wrong_exit_with_copies", 1, 64, 1024, &["exits with cp_async copies"]),
     Case("wrong_alignment", 1, 256, 0, &["misaligned"]),
+    Case("wrong_register_array", 1, 256, 0, &["array index out of bounds at wrong.cu:"]),
+    Case("wrong_register_vectors", 1, 256, 0, &["past the end of an array at wrong.cu:"]),
     Case("wrong_stack", 1, 256, 0, &["stack overflow"]),
     Case("wrong_shift", 1, 256, 0, &["shift out of range"]),
     Case("wrong_endless_loop", 1, 32, 0, &["no progress"]),
@@ -121,7 +125,11 @@ fn encoded(base: u64, map: right::Map) -> Result<[u8; 128], Error> {
 }
 
 fn run(case: &Case, seed: u64) -> Result<on_cpu::Counters, Error> {
-    launch(case, None, seed, &Memory::new())
+    let memory = Memory::new();
+    if case.0.ends_with("_ticket") {
+        on_cpu::fill(memory.output + 1024, 0, 4).expect("the counter is in the output");
+    }
+    launch(case, None, seed, &memory)
 }
 
 /// The same of a kernel of which it is known what it writes.
