@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # What can only be known on a GPU, for a machine that has one and neither Rust nor nvcc. In this order:
 #
-#   benches/gpu_suite.sh pack      here: builds the program and the kernels' tests, stripped, into target/gpu (carry it)
+#   benches/gpu_suite.sh pack      here: builds the program and the kernels' tests, stripped and packed, into target/gpu (carry it)
 #   benches/gpu_suite.sh check     there: instructions, every kernel case, questions of bits, whole models, the demo, sanitizers
 #   benches/gpu_suite.sh bench     there: the device's limits, every kernel's share of them, a training step, decoding
 #   benches/gpu_suite.sh peers     there: the same shapes by torch and others, interleaved with ours
@@ -19,6 +19,7 @@ pack() {
     kernels/install_nvcc
     cargo build --release --locked
     mkdir -p $packed
+    rm -f $packed/*.gz
     install -s target/release/patarm $packed/patarm
     for name in "${tests[@]}"; do
         local built
@@ -30,11 +31,18 @@ for line in map(json.loads, sys.stdin):
         install -s "$built" "$packed/$name"
     done
     git rev-parse HEAD >$packed/commit
+    gzip -9 --force $packed/patarm "${tests[@]/#/$packed/}"
     du -ch $packed/* | tail -n 1
+}
+
+unpack() {
+    for binary in "${PATARM_PACKED:-$packed}"/*.gz; do
+        if [ -e "$binary" ]; then gunzip --keep --force "$binary"; fi
+    done
 }
 
 case ${1-} in
 pack) pack ;;
-check | bench | peers) exec python3 benches/gpu_suite.py "$@" ;;
+check | bench | peers) unpack && exec python3 benches/gpu_suite.py "$@" ;;
 *) sed -n '2,13s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
 esac
