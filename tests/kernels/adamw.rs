@@ -12,7 +12,7 @@ use super::tolerance::{self, Exact};
 /// Elements: one, few, and more than threads take at a time.
 const COUNTS: [usize; 5] = [1, 31, 33, 997, 40_009];
 
-fn settings(step: u64) -> AdamW {
+pub(super) fn settings(step: u64) -> AdamW {
     AdamW {
         lr: 0.01,
         beta1: 0.9,

@@ -7,21 +7,9 @@ use patarm::ops::adamw::{AdamW, Param, Rounding, step};
 use patarm::ops::philox::Key;
 use patarm::tensor::{DType, Tensor};
 
+use super::adamw::settings;
 use super::on_cpu::{self, SCHEDULES};
 use super::tensors::{Output, bits, numbers, stored_numbers, stream, tensor, tensor_on};
-
-fn settings(step: u64) -> AdamW {
-    AdamW {
-        lr: 0.01,
-        beta1: 0.9,
-        beta2: 0.999,
-        eps: 1e-8,
-        weight_decay: 0.1,
-        step,
-        grad_scale: 0.7,
-        rounding: Rounding::Nearest,
-    }
-}
 
 /// The maps as bitsandbytes and torchao write their recipe down: signed, unsigned.
 fn golden() -> [Vec<f64>; 2] {

@@ -161,29 +161,43 @@ fn ids_that_reach_the_mass_exactly_are_enough() {
     }
 }
 
+/// Scores of so many ids: a device draws what the host does.
+fn hold_to_the_host(draws: &[Draw], v: usize) {
+    let z = scores(draws.len(), v);
+    let tokens = |drawn: Vec<Drawn>| drawn.iter().map(|drawn| drawn.token).collect::<Vec<_>>();
+    assert_eq!(
+        tokens(sample_on(&on_cpu::stream(1), DType::F32, &z, draws)),
+        tokens(sample(1, DType::F32, &z, draws))
+    );
+}
+
 /// Two rounds of a block's loads, the second a short one.
 #[test]
 fn kernels_truncate_rows_longer_than_a_block_loads_at_once() {
     let v = 16_904;
     let draws: Vec<Draw> = (0..8).map(|i| draw(i, Choice::Gumbel(TRUNCATIONS[i as usize]), v)).collect();
-    let z = scores(draws.len(), v);
-    let tokens = |drawn: Vec<Drawn>| drawn.iter().map(|drawn| drawn.token).collect::<Vec<_>>();
-    assert_eq!(
-        tokens(sample_on(&on_cpu::stream(1), DType::F32, &z, &draws)),
-        tokens(sample(1, DType::F32, &z, &draws))
-    );
+    hold_to_the_host(&draws, v);
 }
 
 #[test]
 fn a_kernel_races_only_the_spans_that_can_win_and_finds_the_winner_of_a_whole_vocabulary() {
     let v = 151_936;
     let draws: Vec<Draw> = (0..2).map(|i| draw(i, Choice::Gumbel(Truncation::NONE), v)).collect();
-    let z = scores(draws.len(), v);
-    let tokens = |drawn: Vec<Drawn>| drawn.iter().map(|drawn| drawn.token).collect::<Vec<_>>();
-    assert_eq!(
-        tokens(sample_on(&on_cpu::stream(1), DType::F32, &z, &draws)),
-        tokens(sample(1, DType::F32, &z, &draws))
-    );
+    hold_to_the_host(&draws, v);
+}
+
+/// A row may be longer than the ids that its draw may take: the first of those behind has by far the highest score.
+#[test]
+fn an_id_behind_the_last_that_may_be_drawn_never_wins() {
+    let (v, last) = (24, 9);
+    let z: Vec<f64> = (0..4 * v).map(|i| if i % v == last { 90.0 } else { (i % 7) as f64 }).collect();
+    for choice in [Choice::Greedy, Choice::Gumbel(Truncation::NONE)] {
+        let draws: Vec<Draw> = (0..4).map(|i| draw(i, choice, last)).collect();
+        for stream in [stream(1), on_cpu::stream(0)] {
+            let drawn = sample_on(&stream, DType::F32, &z, &draws);
+            assert!(drawn.iter().all(|drawn| (drawn.token as usize) < last), "{choice:?}: {drawn:?}");
+        }
+    }
 }
 
 #[test]
